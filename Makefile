@@ -1,0 +1,37 @@
+# Everything a fresh machine needs is Python 3.11+ and make; each target sets up .venv first.
+PYTHON ?= python3
+BIN := .venv/bin
+# OpenMP threads that spin while they wait make a busy machine a hundred times slower.
+export OMP_WAIT_POLICY := PASSIVE
+
+.PHONY: demo test test-all lint docs starter clean
+
+demo: .venv/installed
+	$(BIN)/kiln train recipes/demo.toml --overwrite
+
+test: .venv/installed lint
+	$(BIN)/pytest -q -n 2
+
+test-all: .venv/installed lint
+	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -m slow
+
+lint: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/ty check
+
+docs: .venv/installed
+	$(BIN)/python -m tools.docs
+
+starter: .venv/installed
+	$(BIN)/pip install -q -c constraints.txt -e '.[starter]'
+	$(BIN)/python -m tools.starter
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+clean:
+	rm -rf .venv build runs

@@ -1,0 +1,5 @@
+"""`python -m lorakiln` is `kiln`."""
+
+from lorakiln.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Nouns everyone may use. Never imports torch, nor any other room."""
