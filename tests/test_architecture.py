@@ -9,9 +9,13 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "lorakiln"
-BELOW = {"base": 0, "diffusion": 1, **dict.fromkeys("data families adapters optim curate tag exchange".split(), 2)}
-FLOORS = BELOW | dict.fromkeys("train sample judge advise".split(), 3) | {"runs": 4}
-FLOORS |= dict.fromkeys("cli studio notebook lab".split(), 5)
+BELOW = {
+    "base": 0,
+    "diffusion": 1,
+    **dict.fromkeys(["data", "families", "adapters", "optim", "curate", "tag", "exchange"], 2),
+}
+FLOORS = BELOW | dict.fromkeys(["train", "sample", "judge", "advise"], 3) | {"runs": 4}
+FLOORS |= dict.fromkeys(["cli", "studio", "notebook", "lab"], 5)
 EXCEPTIONS = {("judge", "sample")}
 WITHOUT_TORCH = {"base", "advise"}
 

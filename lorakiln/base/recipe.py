@@ -4,7 +4,7 @@ import difflib
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import tomlkit
 from pydantic import ValidationError
@@ -34,7 +34,9 @@ def parse(table: dict[str, Any], where: str) -> Recipe:
     try:
         recipe = Recipe.model_validate(table)
     except ValidationError as error:
-        raise UserError(f"{where}: {_explain(error.errors()[0], table)}") from None
+        # a misspelt setting first: it is also why another one is missing
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+        raise UserError(f"{where}: {_explain(first)}") from None
     if not recipe.dataset:
         raise UserError(f"{where}: dataset is empty; give at least one [[dataset]] table with a folder")
     return recipe
@@ -74,20 +76,31 @@ def flatten(recipe: Recipe) -> dict[str, Any]:
 
 
 def _fill(table: Any, section: Section, skip: tuple[type, ...] = ()) -> Any:
+    values = section.model_dump()
     for key, field in type(section).model_fields.items():
-        value = getattr(section, key)
-        if isinstance(value, skip):
+        if isinstance(getattr(section, key), skip):
             continue
-        if value is None:  # TOML has no null: the unset setting is shown as a comment
+        if values[key] is None:  # TOML has no null: the unset setting is shown as a comment
             table.add(tomlkit.comment(f"{key} =   # {field.description}"))
             continue
-        item = tomlkit.item(value)
-        if isinstance(value, dict):
-            item = tomlkit.inline_table()
-            item.update(value)
+        item = _inline(values[key])
         item.comment(field.description or "")
         table.add(key, item)
     return table
+
+
+def _inline(value: Any) -> Any:
+    """A TOML value on one line; tables in it are inline tables without their unset keys."""
+    if isinstance(value, dict):
+        table = tomlkit.inline_table()
+        table.update({key: _inline(inner) for key, inner in value.items() if inner is not None})
+        return table
+    if isinstance(value, list):
+        array = tomlkit.array()
+        for inner in value:
+            array.append(_inline(inner))
+        return array
+    return tomlkit.item(value)
 
 
 def _apply(table: dict[str, Any], change: str) -> None:
@@ -112,7 +125,7 @@ def _apply(table: dict[str, Any], change: str) -> None:
     table[key] = value
 
 
-def _explain(error: Any, table: dict[str, Any]) -> str:
+def _explain(error: Any) -> str:
     """One pydantic error in the user's words: setting, value, what is allowed."""
     where, kind, context = error["loc"], error["type"], error.get("ctx", {})
     name = ".".join(map(str, where))
@@ -125,15 +138,15 @@ def _explain(error: Any, table: dict[str, Any]) -> str:
         "less_than_equal": lambda: f"must be at most {context['le']:g}",
         "literal_error": lambda: _choices(error["input"], context["expected"]),
         "finite_number": lambda: "must be a finite number",
+        "choice": lambda: error["msg"],
     }.get(kind, lambda: error["msg"][0].lower() + error["msg"][1:])()
     return f"{name} = {_shown(error['input'])}: {allowed}"
 
 
 def _nearest_setting(where: Sequence[Any]) -> str:
     """The same key in another table, else the nearest key of this table, else the nearest of all."""
-    key, names = str(where[-1]), dict(sections())
-    here = names[str(where[0]) if len(where) > 1 else ""].model_fields
-    dotted = {f"{table}.{name}".lstrip("."): name for table, section in names.items() for name in section.model_fields}
+    key, here = str(where[-1]), _section(where).model_fields
+    dotted = {f"{table}.{name}".lstrip("."): name for table, section in sections() for name in section.model_fields}
     elsewhere = [full for full, name in dotted.items() if name == key]
     if elsewhere:
         return f"; did you mean '{elsewhere[0]}'?"
@@ -141,6 +154,16 @@ def _nearest_setting(where: Sequence[Any]) -> str:
         return nearest(key, here)
     close = difflib.get_close_matches(key, dotted.values(), n=1, cutoff=0.7)
     return f"; did you mean '{next(f for f, n in dotted.items() if n == close[0])}'?" if close else nearest(key, here)
+
+
+def _section(where: Sequence[Any]) -> type[Section]:
+    """The model of the table that a setting's path lies in, lists and nested tables followed."""
+    section: type[Section] = Recipe
+    for name in where[:-1]:
+        if isinstance(name, str):
+            kind = section.model_fields[name].annotation
+            section = next(one for one in (*get_args(kind), kind) if isinstance(one, type) and issubclass(one, Section))
+    return section
 
 
 def _choices(value: Any, expected: str) -> str:
@@ -151,8 +174,7 @@ def _choices(value: Any, expected: str) -> str:
 
 
 def _help(where: Sequence[Any]) -> str:
-    section = dict(sections()).get(str(where[0]) if len(where) > 1 else "", Recipe)
-    return section.model_fields[str(where[-1])].description or ""
+    return _section(where).model_fields[str(where[-1])].description or ""
 
 
 def _shown(value: Any) -> str:

@@ -9,7 +9,9 @@ def test_keys_are_literal_numbers():
 
 
 def test_every_part_of_a_key_counts():
-    keys = {chance.key(*place) for place in [(1, "a", 0), (2, "a", 0), (1, "b", 0), (1, "a", 1), (1, "a", 0, 0), (1, "a")]}
+    keys = {
+        chance.key(*place) for place in [(1, "a", 0), (2, "a", 0), (1, "b", 0), (1, "a", 1), (1, "a", 0, 0), (1, "a")]
+    }
     assert len(keys) == 6
     assert chance.key(1, "a", 11, 1) != chance.key(1, "a", 1, 11)
 

@@ -10,6 +10,10 @@ from lorakiln.base import files
 from lorakiln.base.errors import UserError
 
 
+def names(folder: Path) -> list[str]:
+    return [path.name for path in folder.iterdir()]
+
+
 def test_a_file_appears_whole_with_the_usual_permissions(tmp_path):
     path = tmp_path / "new folder" / "a.txt"
     files.write_text(path, "kiln")
@@ -17,7 +21,7 @@ def test_a_file_appears_whole_with_the_usual_permissions(tmp_path):
     plain.touch()
     assert path.read_text() == "kiln"
     assert path.stat().st_mode == plain.stat().st_mode
-    assert os.listdir(path.parent) == ["a.txt"]
+    assert names(path.parent) == ["a.txt"]
 
 
 def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
@@ -27,14 +31,15 @@ def test_an_error_leaves_the_old_file_and_no_other(tmp_path):
         stream.write(b"half")
         raise RuntimeError
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert names(tmp_path) == ["a.txt"]
 
 
 def test_a_full_disk_is_one_line_that_names_the_file():
     """/dev/full refuses every write as a full disk does; the old content and the folder stay as they were."""
-    with pytest.raises(UserError, match=r"/dev/full: the disk is full"), files.disk_errors(Path("/dev/full")):
-        with open("/dev/full", "wb", buffering=0) as stream:
-            stream.write(b"x")
+    full = Path("/dev/full")
+    refused = pytest.raises(UserError, match=r"/dev/full: the disk is full")
+    with refused, files.disk_errors(full), full.open("wb", buffering=0) as stream:
+        stream.write(b"x")
 
 
 def test_a_full_disk_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
@@ -48,7 +53,7 @@ def test_a_full_disk_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     with pytest.raises(UserError, match=r"a\.txt: the disk is full"):
         files.write_text(path, "new")
     assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["a.txt"]
+    assert names(tmp_path) == ["a.txt"]
 
 
 def test_sha256_is_the_standard_one(tmp_path):

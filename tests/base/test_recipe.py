@@ -26,6 +26,7 @@ def test_the_smallest_recipe_has_a_base_and_a_folder():
 
 def test_a_written_recipe_reads_back_equal_with_every_setting_in_it():
     changed = SMALLEST | {"optim": {"lr": 3e-4, "text2_lr": 1e-5, "options": {"betas": [0.9, 0.95]}}}
+    changed |= {"adapter": {"ranks": [{"pattern": "*attn2*", "rank": 4}]}}
     recipe = recipes.parse(changed, "my.toml")
     text = recipes.write(recipe)
     assert recipes.parse(tomllib.loads(text), "again") == recipe
@@ -51,6 +52,9 @@ def test_a_written_recipe_reads_back_equal_with_every_setting_in_it():
         ({"dataset": []}, ["dataset is empty"]),
         ({"dataset": [{"folder": "a", "flop": True}]}, ["'dataset.0.flop'", "did you mean 'flip'?"]),
         ({"dataset": [{}]}, ["dataset.0.folder is missing"]),
+        ({"dataset": [{"foldr": "a"}]}, ["unknown setting 'dataset.0.foldr'", "did you mean 'folder'?"]),
+        ({"adapter": {"kind": "dora"}}, ["adapter.kind = 'dora'", "lora, loha, lokr"]),
+        ({"adapter": {"ranks": [{"pattern": "a", "rang": 2}]}}, ["'adapter.ranks.0.rang'", "did you mean 'rank'?"]),
     ],
 )
 def test_bad_settings_are_refused_in_one_line_with_what_is_allowed(changes, words):
@@ -69,7 +73,12 @@ def test_changes_from_the_command_line_lie_over_the_file(tmp_path):
     path = tmp_path / "r.toml"
     path.write_text('base = "starter"\n[[dataset]]\nfolder = "a"\n')
     recipe = recipes.read(path, ["optim.lr=1e-3", "name=other", "dataset.0.repeats=3", "dataset.0.prefix=a, b"])
-    assert (recipe.optim.lr, recipe.name, recipe.dataset[0].repeats, recipe.dataset[0].prefix) == (1e-3, "other", 3, "a, b")
+    assert (recipe.optim.lr, recipe.name, recipe.dataset[0].repeats, recipe.dataset[0].prefix) == (
+        1e-3,
+        "other",
+        3,
+        "a, b",
+    )
 
 
 @pytest.mark.parametrize("change", ["optim.lr", "dataset.5.repeats=2", "base.x=1", "dataset.repeats=2"])

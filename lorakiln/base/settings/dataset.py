@@ -6,14 +6,22 @@ from lorakiln.base.settings.field import Section, setting
 
 
 class Dataset(Section):
-    folder: str = setting(..., "Folder of pictures, with subfolders; kohya's '10_name' folders repeat 10 times.", effect="loss")
+    folder: str = setting(
+        ..., "Folder of pictures, with subfolders; kohya's '10_name' folders repeat 10 times.", effect="loss"
+    )
     repeats: int = setting(1, "Times each picture is seen an epoch.", effect="tensors", low=1)
-    resolution: int = setting(0, "Side of a square picture in pixels; 0: the base's own.", effect="loss", low=0, high=4096)
+    resolution: int = setting(
+        0, "Side of a square picture in pixels; 0: the base's own.", effect="loss", low=0, high=4096
+    )
     extensions: list[str] = setting(
-        lambda: [".txt", ".caption"], "Caption files looked for beside a picture, the first found is read.", effect="loss"
+        lambda: [".txt", ".caption"],
+        "Caption files looked for beside a picture, the first found is read.",
+        effect="loss",
     )
     missing: Literal["error", "empty"] = setting("error", "What a picture without a caption means.", effect="loss")
-    prefix: str = setting("", "Put before every caption, e.g. the trigger word; never shuffled or dropped.", effect="loss")
+    prefix: str = setting(
+        "", "Put before every caption, e.g. the trigger word; never shuffled or dropped.", effect="loss"
+    )
     suffix: str = setting("", "Put after every caption.", effect="loss")
     shuffle: bool = setting(False, "Shuffle the tags anew at each visit.", effect="loss")
     keep_tokens: int = setting(0, "So many first tags stay in front and are never dropped.", effect="loss", low=0)
@@ -24,10 +32,20 @@ class Dataset(Section):
     )
     wildcards: bool = setting(False, "'{red|blue} hat' draws one of the words at each visit.", effect="loss")
     flip: bool = setting(False, "Mirror every other visit. Not for characters with a side.", effect="loss")
-    random_crop: bool = setting(False, "Crop anew at each visit instead of at the centre; needs cache.latents = 'off'.", effect="loss")
+    random_crop: bool = setting(
+        False, "Crop anew at each visit instead of at the centre; needs cache.latents = 'off'.", effect="loss"
+    )
     bucket: bool = setting(True, "Sort pictures by aspect instead of cropping all to a square.", effect="loss")
     bucket_step: int = setting(64, "Bucket sides are multiples of this.", effect="loss", low=8, high=1024)
     bucket_min: int = setting(0, "Shortest bucket side; 0: half the resolution.", effect="loss", low=0)
     bucket_max: int = setting(0, "Longest bucket side; 0: twice the resolution.", effect="loss", low=0)
     no_upscale: bool = setting(False, "Never enlarge a small picture; it gets a smaller bucket.", effect="loss")
     background: str = setting("#ffffff", "Colour behind transparent pictures.", effect="loss")
+    masks: str = setting(
+        "",
+        "Where the loss counts: 'alpha' for the pictures' own transparency, or a folder that mirrors this one.",
+        effect="loss",
+    )
+    weight: float = setting(
+        1.0, "Weight of these pictures' loss; below 1 for regularisation pictures.", effect="loss", low=0.0, high=100.0
+    )

@@ -6,7 +6,9 @@ from lorakiln.base.settings.field import Section, setting
 
 
 class Sample(Section):
-    prompts: list[str] = setting(list, "Prompts, each with kohya's flags if wanted (--w --h --d --s --l --n).", effect="log")
+    prompts: list[str] = setting(
+        list, "Prompts, each with kohya's flags if wanted (--w --h --d --s --l --n).", effect="log"
+    )
     file: str = setting("", "A file with one prompt a line, with the same flags.", effect="log")
     epochs: int = setting(0, "Draw every so many epochs; 0: not by epochs.", effect="log", low=0)
     steps: int = setting(0, "Draw every so many steps; 0: not by steps.", effect="log", low=0)

@@ -7,7 +7,9 @@ from lorakiln.base.settings.field import Section, setting
 
 class Train(Section):
     epochs: int = setting(10, "Times each picture is seen, times its dataset's repeats.", effect="tensors", low=1)
-    steps: int = setting(0, "Stop after this many optimizer steps; 0: as many as the epochs hold.", effect="tensors", low=0)
+    steps: int = setting(
+        0, "Stop after this many optimizer steps; 0: as many as the epochs hold.", effect="tensors", low=0
+    )
     batch: int = setting(1, "Pictures a step and process.", effect="loss", low=1)
     accumulate: int = setting(1, "Batches whose gradients are added up before a step.", effect="tensors", low=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
@@ -15,7 +17,9 @@ class Train(Section):
         "The adapter itself is always kept in fp32.", effect="loss",
     )  # fmt: skip
     checkpointing: bool = setting(
-        False, "Recompute activations instead of keeping them: far less memory, about 1.4 times the work.", effect="memory"
+        False,
+        "Recompute activations instead of keeping them: far less memory, about 1.4 times the work.",
+        effect="memory",
     )
     deterministic: bool = setting(
         False, "Only bit-reproducible GPU kernels; slower. A CPU run is bit-reproducible anyway.", effect="memory"

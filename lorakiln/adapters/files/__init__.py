@@ -1,0 +1,1 @@
+"""LoRA files: written and read kohya-style, described, merged, resized, extracted and converted."""

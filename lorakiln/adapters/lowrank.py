@@ -1,0 +1,208 @@
+"""A frozen layer plus a low-rank product, forward and backward, with nothing computed or kept that is not needed.
+
+Letters: T rows (batch x tokens), B batch, C channels, H W height and width, R rank. The base's weight is never trained.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+# stride, padding and dilation of a convolution
+Geometry = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float) -> Tensor:
+    """x W^T + b + scale (x down^T) up^T for x (..., in), W (out, in), down (R, in), up (out, R).
+
+    The factors are cast to x's dtype; their gradients come back in their own. Not differentiable twice.
+    """
+    return _Linear.apply(x, weight, bias, down, up, scale)
+
+
+def linears(
+    x: Tensor,
+    weights: Sequence[Tensor],
+    biases: Sequence[Tensor | None],
+    downs: Sequence[Tensor],
+    ups: Sequence[Tensor],
+    scales: Sequence[float],
+) -> Sequence[Tensor]:
+    """`linear` for several layers that read the same x: one product makes the middles of them all."""
+    return _Linears.apply(x, weights, biases, scales, *downs, *ups)
+
+
+def scaled_linear(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    down: Tensor,
+    up: Tensor,
+    m: Tensor,
+    inverse: Tensor,
+    scale: float,
+    strength: float,
+) -> Tensor:
+    """DoRA over the input axis: (W (1 + strength (c - 1)) + scale up down c) x + b, with c = m inverse of (1, in).
+
+    `scale` holds the strength already. `inverse` (one over the norm) is a constant; x, down, up and m get gradients.
+    """
+    return _ScaledLinear.apply(x, weight, bias, down, up, m, inverse, scale, strength)
+
+
+def conv2d(
+    x_BCHW: Tensor,
+    weight: Tensor,
+    bias: Tensor | None,
+    down: Tensor,
+    up: Tensor,
+    scale: float,
+    geometry: Geometry,
+) -> Tensor:
+    """conv(x, W) + b + scale * up(conv(x, down)): down (R, in, k, k) slides as W does, up (out, R) is 1x1."""
+    return _Conv2d.apply(x_BCHW, weight, bias, down, up, scale, geometry)
+
+
+class _Linear(torch.autograd.Function):
+    """Accumulates into the base's output and into its input gradient, so no output-sized tensor is made or added."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, down, up, scale):
+        ctx.weight, ctx.scale, ctx.shape, ctx.dtype = weight, scale, x.shape, down.dtype
+        if down.dtype is not x.dtype:
+            down, up = down.to(x.dtype), up.to(x.dtype)
+        x_T = x.reshape(-1, x.shape[-1])
+        mid_T = x_T.mm(down.t())
+        y_T = x_T.mm(weight.t()) if bias is None else torch.addmm(bias, x_T, weight.t())
+        y_T.addmm_(mid_T, up.t(), alpha=scale)
+        ctx.save_for_backward(x_T, mid_T, down, up)
+        return y_T.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        (dy,) = gradients
+        _refuse_second_derivative()
+        x_T, mid_T, down, up = ctx.saved_tensors
+        dy_T = dy.reshape(-1, dy.shape[-1])
+        dmid_T = _scaled(dy_T.mm(up), ctx.scale)
+        wants_x, _, _, wants_down, wants_up, _ = ctx.needs_input_grad
+        dx = dy_T.mm(ctx.weight).addmm_(dmid_T, down).view(ctx.shape) if wants_x else None
+        ddown = dmid_T.t().mm(x_T) if wants_down else None
+        dup = _scaled(dy_T.t().mm(mid_T), ctx.scale) if wants_up else None
+        return dx, None, None, _cast(ddown, ctx.dtype), _cast(dup, ctx.dtype), None
+
+
+class _Linears(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weights, biases, scales, *factors):
+        n = len(weights)
+        ranks = [up.shape[1] for up in factors[n:]]
+        ctx.weights, ctx.scales, ctx.ranks, ctx.shape, ctx.dtype = weights, scales, ranks, x.shape, factors[0].dtype
+        down, ups = torch.cat(factors[:n]), factors[n:]
+        if down.dtype is not x.dtype:
+            down, ups = down.to(x.dtype), [up.to(x.dtype) for up in ups]
+        x_T = x.reshape(-1, x.shape[-1])
+        mid_T = x_T.mm(down.t())
+        outputs = []
+        for i, mid in enumerate(mid_T.split(ranks, 1)):
+            bias, weight = biases[i], weights[i]
+            y_T = x_T.mm(weight.t()) if bias is None else torch.addmm(bias, x_T, weight.t())
+            outputs.append(y_T.addmm_(mid, ups[i].t(), alpha=scales[i]).view(*x.shape[:-1], -1))
+        ctx.save_for_backward(x_T, mid_T, down, *ups)
+        return tuple(outputs)
+
+    @staticmethod
+    def backward(ctx, *dys):
+        _refuse_second_derivative()
+        x_T, mid_T, down, *ups = ctx.saved_tensors
+        n, scales = len(ups), ctx.scales
+        dys_T = [dy.reshape(-1, dy.shape[-1]) for dy in dys]
+        dmid_T = torch.cat([_scaled(dys_T[i].mm(ups[i]), scales[i]) for i in range(n)], 1)
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx_T = dys_T[0].mm(ctx.weights[0])
+            for dy_T, weight in zip(dys_T[1:], ctx.weights[1:], strict=True):
+                dx_T.addmm_(dy_T, weight)
+            dx = dx_T.addmm_(dmid_T, down).view(ctx.shape)
+        ddowns = dmid_T.t().mm(x_T).to(ctx.dtype).split(ctx.ranks)
+        mids = mid_T.split(ctx.ranks, 1)
+        dups = [_cast(_scaled(dys_T[i].t().mm(mids[i]), scales[i]), ctx.dtype) for i in range(n)]
+        return dx, None, None, None, *ddowns, *dups
+
+
+class _ScaledLinear(torch.autograd.Function):
+    """The input is scaled once for the base; the thin product takes the scale in its small factor."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, down, up, m, inverse, scale, strength):
+        ctx.weight, ctx.scale, ctx.strength = weight, scale, strength
+        c = (m * inverse)[0]
+        base_c = c if strength == 1 else torch.lerp(torch.ones_like(c), c, strength)
+        x_T = x.reshape(-1, x.shape[-1])
+        scaled_T = x_T * base_c.to(x.dtype)
+        mid_T = x_T.mm((down * c).to(x.dtype).t())
+        y_T = scaled_T.mm(weight.t()) if bias is None else torch.addmm(bias, scaled_T, weight.t())
+        y_T.addmm_(mid_T, up.to(x.dtype).t(), alpha=scale)
+        ctx.save_for_backward(x_T, mid_T, down, up, c, base_c, inverse)
+        ctx.shape = x.shape
+        return y_T.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        _refuse_second_derivative()
+        (dy,) = gradients
+        x_T, mid_T, down, up, c, base_c, inverse = ctx.saved_tensors
+        dy_T = dy.reshape(-1, dy.shape[-1])
+        dmid_T = _scaled(dy_T.mm(up.to(dy.dtype)), ctx.scale)
+        dscaled_T = dy_T.mm(ctx.weight)
+        dscaled_down = dmid_T.t().mm(x_T).to(down.dtype)
+        dup = _scaled(dy_T.t().mm(mid_T), ctx.scale).to(up.dtype)
+        # c acts on the base's input and on down
+        dc = (x_T * dscaled_T).sum(0, dtype=c.dtype).mul_(ctx.strength) + (dscaled_down * down).sum(0)
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx_T = dscaled_T.mul_(base_c.to(dy.dtype)).addmm_(dmid_T, (down * c).to(dy.dtype))
+            dx = dx_T.view(ctx.shape)
+        return dx, None, None, dscaled_down * c, dup, dc * inverse, None, None, None
+
+
+class _Conv2d(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x, weight, bias, down, up, scale, geometry):
+        ctx.scale, ctx.geometry, ctx.dtype = scale, geometry, down.dtype
+        down, up = down.to(x.dtype), up.to(x.dtype)
+        y = torch.nn.functional.conv2d(x, weight, bias, *geometry)
+        mid = torch.nn.functional.conv2d(x, down, None, *geometry)
+        ctx.save_for_backward(x, mid, weight, down, up)
+        # flat pixels are a view both of a contiguous and of a channels-last picture
+        return y.flatten(2).baddbmm_(up.expand(len(y), -1, -1), mid.flatten(2), alpha=scale).view(y.shape)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        (dy,) = gradients
+        _refuse_second_derivative()
+        x, mid, weight, down, up = ctx.saved_tensors
+        dmid = _scaled(up.t().matmul(dy.flatten(2)), ctx.scale).view(mid.shape)
+        wants_x, wants_down, wants_up = (ctx.needs_input_grad[i] for i in (0, 3, 4))
+        dx, ddown, _ = _conv_backward(dmid, x, down, ctx.geometry, (wants_x, wants_down, False))
+        if wants_x:
+            dx = _conv_backward(dy, x, weight, ctx.geometry, (True, False, False))[0].add_(dx)
+        dup = _scaled(dy.flatten(2).matmul(mid.flatten(2).mT).sum(0), ctx.scale) if wants_up else None
+        return dx, None, None, _cast(ddown, ctx.dtype), _cast(dup, ctx.dtype), None, None
+
+
+def _conv_backward(dy, x, weight, geometry, wanted):
+    return torch.ops.aten.convolution_backward(dy, x, weight, None, *geometry, False, [0, 0], 1, wanted)
+
+
+def _scaled(fresh: Tensor, scale: float) -> Tensor:
+    return fresh if scale == 1 else fresh.mul_(scale)
+
+
+def _cast(gradient: Tensor | None, dtype: torch.dtype) -> Tensor | None:
+    return gradient if gradient is None or gradient.dtype is dtype else gradient.to(dtype)
+
+
+def _refuse_second_derivative() -> None:
+    if torch.is_grad_enabled():
+        raise RuntimeError("a low-rank layer cannot be differentiated twice")

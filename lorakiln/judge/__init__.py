@@ -1,0 +1,1 @@
+"""Is it good: measures of a trained LoRA."""

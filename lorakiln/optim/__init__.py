@@ -1,0 +1,1 @@
+"""How the weights step: optimizers on flat buffers, and the schedules of their learning rates."""

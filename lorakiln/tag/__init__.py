@@ -1,0 +1,1 @@
+"""Words for pictures: captions as they are read and drawn."""
