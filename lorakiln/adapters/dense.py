@@ -4,15 +4,10 @@ Forward is one product with W + D, backward one for x and one for D: three produ
 five. D is built again in the backward pass, so only x and the small factors are kept.
 """
 
-from typing import TYPE_CHECKING
-
 import torch
 from torch import Tensor
 
 from lorakiln.adapters.part import Adapter
-
-if TYPE_CHECKING:
-    from lorakiln.adapters.part import Tensors
 
 
 class DenseAdapter(Adapter):
@@ -53,7 +48,8 @@ class _Dense(torch.autograd.Function):
         (dy,) = gradients
         x, *tensors = ctx.saved_tensors
         adapter, place = ctx.adapter, ctx.adapter.place
-        assert (adapter.strength, adapter.mask) == (ctx.strength, ctx.mask), "the strength changed before backward"
+        unchanged = adapter.strength == ctx.strength and adapter.mask is ctx.mask
+        assert unchanged, "strength or dropout changed between forward and backward"
         held = {name: tensor.detach().requires_grad_() for name, tensor in zip(adapter.tensors, tensors, strict=True)}
         with torch.enable_grad():
             change = adapter.weight_change(held)
@@ -62,7 +58,7 @@ class _Dense(torch.autograd.Function):
         return dx, None, *torch.autograd.grad(change, list(held.values()), dtotal.to(change.dtype))
 
 
-def rebuild_tucker(core: "Tensor", out_factor: "Tensor", in_factor: "Tensor") -> "Tensor":
+def rebuild_tucker(core: Tensor, out_factor: Tensor, in_factor: Tensor) -> Tensor:
     """Tucker form of a convolution's weight (LyCORIS, "CP decomposition"): sum_ij core_ij.. out_ip in_jq -> pq..
 
     core (R, R, k, k), out_factor (R, out), in_factor (R, in).

@@ -1,5 +1,6 @@
 """LoRA and LoCon: the change of a weight as a product of two thin matrices (Hu et al. 2021)."""
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -52,7 +53,7 @@ class LoRA(Adapter):
         held = super().shaped(place, tensors)
         return {
             suffix: tensor.reshape(*tensor.shape[:2], *[1] * (dims - 2))
-            if suffix != SCALE and tensor.dim() != dims and tensor.shape[2:].numel() == 1
+            if suffix != SCALE and tensor.dim() != dims and math.prod(tensor.shape[2:]) == 1
             else tensor
             for suffix, tensor in held.items()
         }

@@ -34,7 +34,7 @@ class Magnitude:
         ones = [1] * len(kernel)
         for axis, shape in (("input", (1, in_size, *ones)), ("output", (out_size, 1, *ones))):
             if values.shape == shape:
-                return cls(place, axis)  # ty: ignore[invalid-argument-type]
+                return cls(place, axis)
         raise UserError(f"{place.name}.{SCALE}: shape {tuple(values.shape)} fits neither axis of the layer")
 
     def fresh(self) -> Tensor:

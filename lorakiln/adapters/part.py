@@ -133,7 +133,8 @@ class Adapter:
 
     def base(self, x: Tensor) -> Tensor:
         """The frozen layer's own output."""
-        return type(self.place.layer).forward(self.place.layer, x)
+        layer = self.place.layer
+        return type(layer).forward(layer, x)  # ty: ignore[invalid-argument-type]
 
     @property
     def mask_size(self) -> int:

@@ -1,0 +1,1 @@
+"""Recipe to run: the only place that turns settings into objects."""

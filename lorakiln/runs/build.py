@@ -1,0 +1,223 @@
+"""From a recipe to the objects of a run: the only place that reads settings and makes parts of them."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from lorakiln import families
+from lorakiln.adapters.files.read import read
+from lorakiln.adapters.inject import inject
+from lorakiln.adapters.network import Network
+from lorakiln.adapters.spec import AdapterSpec, RankRule, make_spec
+from lorakiln.base import images, settings
+from lorakiln.base.errors import UserError
+from lorakiln.base.records import Size
+from lorakiln.base.settings import Recipe
+from lorakiln.data.buckets import Buckets
+from lorakiln.data.cache import LatentCache
+from lorakiln.data.dataset import Dataset, DatasetSpec, scan
+from lorakiln.data.loader import Batching, Loader
+from lorakiln.diffusion.objective import LossOptions, NoiseOptions, Objective
+from lorakiln.families.family import Family, TextStates
+from lorakiln.optim.flat import FlatParameters
+from lorakiln.optim.optimizers import optimizers
+from lorakiln.optim.schedules import schedules
+from lorakiln.runs.machine import DTYPES, World, choose_device, join_world
+from lorakiln.runs.reporter import Stages
+from lorakiln.runs.samples import requests
+from lorakiln.runs.text import FrozenText, live
+from lorakiln.sample.generate import Request
+from lorakiln.tag import captions
+from lorakiln.train.learner import Learner
+from lorakiln.train.plan import Plan
+from lorakiln.train.scale import LossScale
+from lorakiln.train.step import Step
+
+PART_NAMES = {"unet": "UNet", "te1": "text encoder 1", "te2": "text encoder 2"}
+
+
+@dataclass
+class Parts:
+    """A run's objects. Nothing has been written yet."""
+
+    world: World
+    family: Family
+    dataset: Dataset
+    loader: Loader
+    plan: Plan
+    network: Network
+    learner: Learner
+    step: Step
+    text: FrozenText | None  # None: the text encoders are trained, so nothing of theirs is kept
+    samples: list[Request]
+
+    def fill_caches(self, stages: Stages) -> None:
+        """Encode all pictures and the first epoch's captions. Raises UserError naming a picture that cannot be used."""
+        if self.loader.cache.store is not None:
+            with stages.stage("cache latents", -(-len(self.dataset.shots()) // self.world.size)):
+                done = 0
+
+                def progress(now: int, _total: int) -> None:
+                    nonlocal done
+                    stages.reporter.advance(now - done)
+                    done = now
+
+                # one entry at a time: its bytes then depend on its key alone, however often the filling is stopped
+                shots = self.dataset.shots()[self.world.rank :: self.world.size]
+                self.loader.cache.fill(shots, progress=progress)
+                self.world.wait()
+        if self.text:
+            with stages.stage("encode captions"):
+                self.text.fill(self.loader.captions(0))
+
+
+def build(recipe: Recipe, stages: Stages) -> Parts:
+    """Load, scan and check everything; UserError for the first thing that cannot work."""
+    device = choose_device(recipe.device)
+    world = join_world(device)
+    rates = learning_rates(recipe)
+    with stages.stage("load base"):
+        family = load_family(recipe, device)
+    with stages.stage("scan pictures"):
+        dataset = scan([dataset_spec(table, family.resolution) for table in recipe.dataset], captions.parse_folder)
+    network = make_network(recipe, family, rates)
+    for note in family.notes:
+        stages.reporter.note(note)
+    for path in dataset.ignored:
+        stages.reporter.note(f"{path}: neither a picture that can be read nor a caption; left out")
+    frozen = [PART_NAMES[part] for part in PART_NAMES if part not in rates]
+    if frozen:
+        stages.reporter.note(f"frozen (learning rate 0): {', '.join(frozen)}")
+    loader = make_loader(recipe, family, dataset, world)
+    plan = Plan(loader, recipe.train.epochs, recipe.train.steps)
+    learner = make_learner(recipe, family, network, rates, plan.steps)
+    text = None
+    encode: Callable[[Sequence[str]], TextStates] = partial(live, family)
+    if not {"te1", "te2"} & rates.keys():
+        text = encode = FrozenText(family, cached=recipe.cache.text == "memory", megabytes=recipe.cache.text_megabytes)
+    step = Step(family, objective(recipe.loss, family), encode, recipe.seed)
+    return Parts(world, family, dataset, loader, plan, network, learner, step, text, requests(recipe.sample, family))
+
+
+def load_family(recipe: Recipe, device: torch.device) -> Family:
+    """The frozen base as the recipe wants it."""
+    if recipe.train.deterministic:
+        torch.use_deterministic_algorithms(True)
+    family = families.load(
+        recipe.base,
+        vae=recipe.vae or None,
+        dtype=DTYPES[recipe.train.precision],
+        device=device,
+        prediction=recipe.prediction,
+        ztsnr=recipe.ztsnr,
+    )
+    if recipe.train.checkpointing:
+        family.enable_checkpointing()
+    return family
+
+
+def learning_rates(recipe: Recipe) -> dict[str, float]:
+    """Part -> learning rate, for the parts that are trained."""
+    optim = recipe.optim
+    rates = {"unet": optim.lr, "te1": optim.text_lr, "te2": optim.second_text_lr}
+    trained = {part: rate for part, rate in rates.items() if rate > 0}
+    if not trained:
+        raise UserError("optim.lr = 0, optim.text_lr = 0: nothing would be trained; give one of them a learning rate")
+    return trained
+
+
+def adapter_spec(adapter: settings.Adapter) -> AdapterSpec:
+    """The adapter's options; one that its kind does not have is refused unless it is left at its default."""
+    rules = tuple(RankRule(rule.pattern, rule.rank, rule.alpha) for rule in adapter.ranks)
+    lists = {"targets": tuple(adapter.targets), "exclude": tuple(adapter.exclude), "ranks": rules}
+    changed = adapter.model_dump(exclude={"kind", *lists}, exclude_defaults=True)
+    sizes = {"rank": adapter.rank, "alpha": adapter.alpha}
+    return make_spec(adapter.kind, sizes | changed | {name: value for name, value in lists.items() if value})
+
+
+def make_network(recipe: Recipe, family: Family, rates: dict[str, float]) -> Network:
+    """The adapter inside the base, fresh or continued from `init`."""
+    spec = adapter_spec(recipe.adapter)
+    names = {part: family.module_names(part, conv=spec.conv_rank > 0) for part in rates}
+    network = inject({part: family.parts[part] for part in rates}, names, spec, recipe.seed)
+    if recipe.init:
+        network.load_state_dict(read(Path(recipe.init)).tensors)
+    return network
+
+
+def dataset_spec(table: settings.Dataset, resolution: int) -> DatasetSpec:
+    """One [[dataset]] table as the value that `data` reads."""
+    side = table.resolution or resolution
+    rules = captions.CaptionRules(
+        **{name: getattr(table, name) for name in captions.CaptionRules.__dataclass_fields__ if name != "separator"}
+    )
+    return DatasetSpec(
+        folder=Path(table.folder),
+        repeats=table.repeats,
+        buckets=Buckets(
+            Size(side, side), table.bucket_step, table.bucket_min, table.bucket_max, table.no_upscale, table.bucket
+        ),
+        read_caption=captions.reader(table.extensions),
+        draw=captions.drawer(rules),
+        missing=table.missing,
+        flip=table.flip,
+        random_crop=table.random_crop,
+        weight=table.weight,
+        masks=Path(table.masks) if table.masks not in ("", "alpha") else table.masks,
+        background=images.parse_colour(table.background),
+    )
+
+
+def make_loader(recipe: Recipe, family: Family, dataset: Dataset, world: World) -> Loader:
+    """The latent cache and the batches drawn from it."""
+    folder = Path(recipe.cache.folder or Path(recipe.runs) / ".cache")
+
+    def encode(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        posterior = family.encode_pixels(pixels)
+        return posterior.mean_BCHW, posterior.logvar_BCHW
+
+    where = folder if recipe.cache.latents == "disk" else recipe.cache.latents
+    cache = LatentCache(where, encode, vae=family.digest("vae"))
+    train = recipe.train
+    return Loader(dataset, cache, Batching(recipe.seed, train.batch, train.accumulate, world.rank, world.size))
+
+
+def objective(loss: settings.Loss, family: Family) -> Objective:
+    """What is asked of the model."""
+    return Objective(
+        family.schedule,
+        min_timestep=loss.min_timestep,
+        max_timestep=min(loss.max_timestep, family.schedule.num_timesteps),
+        timesteps=loss.timesteps,
+        noise=NoiseOptions(
+            offset=loss.noise_offset,
+            multires_levels=loss.multires_levels,
+            multires_discount=loss.multires_discount,
+            input_perturbation=loss.input_perturbation,
+        ),
+        loss=LossOptions(
+            kind=loss.kind,
+            huber_schedule=loss.huber_schedule,
+            huber_c=loss.huber_c,
+            min_snr_gamma=loss.min_snr_gamma,
+            debiased=loss.debiased,
+        ),
+    )
+
+
+def make_learner(recipe: Recipe, family: Family, network: Network, rates: dict[str, float], steps: int) -> Learner:
+    """Optimizer and schedule around the network's parameters."""
+    optim = recipe.optim
+    flat = FlatParameters(network.parameters_by_part())
+    optimizer = optimizers[optim.name](flat, **optim.options)
+    factor = partial(schedules[optim.schedule], total=steps, warmup=optim.warmup, **optim.schedule_options)
+    factor(0)  # refuses bad options now rather than at the first step
+
+    def rates_at(step: int) -> dict[str, float]:
+        return {part: rate * factor(step - 1) for part, rate in rates.items()}
+
+    scale = LossScale() if family.dtype == torch.float16 else None
+    return Learner(network, flat, optimizer, rates_at, optim.clip, scale)

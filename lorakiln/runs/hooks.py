@@ -1,0 +1,90 @@
+"""What happens between steps: samples, checkpoints, and what `kiln tell` asks for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image
+
+from lorakiln.base.files import atomic
+from lorakiln.base.settings import Sample, Save
+from lorakiln.runs import samples
+from lorakiln.runs.control import Inbox
+from lorakiln.runs.folder import RunFolder
+from lorakiln.runs.reporter import Stages
+from lorakiln.train.events import EventLog
+from lorakiln.train.loop import Stop
+from lorakiln.train.plan import Moment
+
+
+def scheduled(moment: Moment, epochs: int, steps: int) -> bool:
+    """Whether an every-so-many-epochs or every-so-many-steps schedule (0: none) falls on this moment."""
+    by_epoch = epochs and moment.ends_epoch and moment.epoch % epochs == 0
+    by_step = steps and moment.step and moment.step % steps == 0
+    return bool(by_epoch or by_step)
+
+
+class SampleHook:
+    """Draws the same prompts with the same seeds before, during and after training."""
+
+    saves = False
+
+    def __init__(
+        self, settings: Sample, folder: RunFolder, log: EventLog, stages: Stages, draw: Callable[[], list[Image.Image]]
+    ):
+        self.settings, self.folder, self.log, self.stages, self.draw = settings, folder, log, stages, draw
+
+    def due(self, moment: Moment) -> bool:
+        return moment.step == 0 or moment.ends_run or scheduled(moment, self.settings.epochs, self.settings.steps)
+
+    def act(self, moment: Moment) -> None:
+        with self.stages.stage("draw samples"):
+            pictures = self.draw()
+        files = [samples.path(self.folder, moment.step, number) for number in range(1, len(pictures) + 1)]
+        for path, picture in zip(files, pictures, strict=True):
+            with atomic(path) as stream:
+                picture.save(stream, format="PNG")
+        self.log.write("sample", moment.step, files=[path.name for path in files])
+
+
+class CheckpointHook:
+    """Writes the LoRA as it is now, and removes checkpoints beyond `keep`."""
+
+    saves = True
+
+    def __init__(
+        self, settings: Save, folder: RunFolder, log: EventLog, stages: Stages, write: Callable[[Path, Moment], None]
+    ):
+        self.settings, self.folder, self.log, self.stages, self.write = settings, folder, log, stages, write
+
+    def due(self, moment: Moment) -> bool:
+        return scheduled(moment, self.settings.epochs, self.settings.steps)
+
+    def act(self, moment: Moment) -> None:
+        path = self.folder.checkpoint(moment.step)
+        with self.stages.stage("save"):
+            self.write(path, moment)
+        self.log.write("save", moment.step, file=path.name)
+        if self.settings.keep:
+            for old in sorted(path.parent.glob(f"{self.folder.name}-step*.safetensors"))[: -self.settings.keep]:
+                old.unlink()
+
+
+class ControlHook:
+    """Does what `kiln tell` asked for since the last step."""
+
+    saves = True
+
+    def __init__(self, inbox: Inbox, sample: SampleHook | None, checkpoint: CheckpointHook):
+        self.inbox, self.sample, self.checkpoint = inbox, sample, checkpoint
+        self._told: set[str] = set()
+
+    def due(self, moment: Moment) -> bool:
+        self._told = set(self.inbox.commands())
+        return bool(self._told)
+
+    def act(self, moment: Moment) -> Stop | None:
+        if "sample" in self._told and self.sample and not self.sample.due(moment):
+            self.sample.act(moment)
+        if self._told & {"save", "stop"} and not self.checkpoint.due(moment):
+            self.checkpoint.act(moment)
+        return Stop("told to stop") if "stop" in self._told else None

@@ -1,0 +1,56 @@
+"""What this machine offers a run: devices, number formats, processes."""
+
+import os
+from dataclasses import dataclass
+
+import torch
+import torch.distributed
+
+from lorakiln.base.errors import UserError
+
+# None: what suits the device, as `families.load` says
+DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def choose_device(name: str) -> torch.device:
+    """The device a recipe names; 'auto' is this process's GPU, or the CPU where there is none."""
+    if name == "auto":
+        local = int(os.environ.get("LOCAL_RANK", "0"))
+        return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UserError(f"device = '{name}': choose from auto, cpu, cuda, cuda:0, cuda:1, ...") from None
+    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
+        raise UserError(f"device = '{name}': this machine has {torch.cuda.device_count()} usable GPUs")
+    return device
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those that torchrun started; alone it is rank 0 of 1."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process writes files and speaks to the user."""
+        return self.rank == 0
+
+    def wait(self) -> None:
+        """Wait until every process is here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
+
+def join_world(device: torch.device) -> World:
+    """Join the processes that torchrun started, if it did."""
+    size = int(os.environ.get("WORLD_SIZE", "1"))
+    if size == 1:
+        return World()
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return World(torch.distributed.get_rank(), size)

@@ -1,0 +1,164 @@
+"""`kiln train` from start to end: check everything, cache, train, keep; and continue where a run was stopped."""
+
+import signal
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from lorakiln.adapters.files.write import write
+from lorakiln.base.errors import UserError
+from lorakiln.base.settings import Recipe
+from lorakiln.runs.build import Parts, build
+from lorakiln.runs.control import Inbox
+from lorakiln.runs.curve import draw_loss_curve
+from lorakiln.runs.folder import RunFolder
+from lorakiln.runs.header import lora_metadata
+from lorakiln.runs.hooks import CheckpointHook, ControlHook, SampleHook
+from lorakiln.runs.reporter import Reporter, Silent, Stages
+from lorakiln.runs.samples import draw_grid
+from lorakiln.runs.tensorboard import TensorBoard
+from lorakiln.sample.generate import draw
+from lorakiln.train.checkpoint import load_state, save_state
+from lorakiln.train.events import EventLog, rewind
+from lorakiln.train.loop import Hook, Loop, Stop
+from lorakiln.train.plan import Moment
+
+EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
+
+
+@dataclass
+class Result:
+    """How a run ended: `stop` is None where it went to its end."""
+
+    folder: RunFolder
+    base: str
+    prompt: str  # one that suits the LoRA
+    stop: Stop | None = None
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @property
+    def exit_code(self) -> int:
+        return EXIT_CODES.get(self.stop.reason, 0) if self.stop else 0
+
+
+def train(
+    recipe: Recipe, source: Path, *, resume: bool = False, overwrite: bool = False, reporter: Reporter | None = None
+) -> Result:
+    """Train what `recipe`, read from the file `source`, says; everything it makes lies in its run folder.
+
+    Nothing is written there before base, pictures and settings were found good. Raises UserError for bad input.
+    """
+    name = recipe.name or source.stem
+    folder = RunFolder(Path(recipe.runs) / name, name)
+    if resume:
+        folder.check_resume(recipe)
+    else:
+        folder.refuse_existing(overwrite)
+    stages = Stages(reporter or Silent())
+    with _stop_signals() as asked, _out_of_memory():
+        parts = build(recipe, stages)
+        start = load_state(folder.state, parts.learner) if resume else 0
+        if start >= parts.plan.steps:
+            raise UserError(f"{folder.path}: finished at step {start}; raise train.epochs to extend it")
+        parts.fill_caches(stages)
+        if parts.world.leads:
+            folder.prepare(recipe, resume=resume, overwrite=overwrite)
+            rewind(folder.events, start)
+        stop = Session(recipe, folder, parts, stages).run(start, asked)
+    prompt = parts.samples[0].prompt if parts.samples else parts.dataset.examples[0].caption
+    return Result(folder, recipe.base, prompt, stop, stages.seconds)
+
+
+class Session:
+    """One process's part in a run: the loop with its hooks, and what is written before and after it."""
+
+    def __init__(self, recipe: Recipe, folder: RunFolder, parts: Parts, stages: Stages):
+        self.recipe, self.folder, self.parts, self.stages = recipe, folder, parts, stages
+
+    def run(self, start: int, asked: Callable[[], Stop | None]) -> Stop | None:
+        parts, leads = self.parts, self.parts.world.leads
+        board = TensorBoard(self.folder.path / "tensorboard") if leads else None
+        log = EventLog(self.folder.events if leads else None, *filter(None, [board, self.stages.reporter.event]))
+        loop = Loop(
+            parts.step,
+            parts.learner,
+            parts.plan,
+            log,
+            self._hooks(log) if leads else [],
+            partial(self._save_state, log) if leads else lambda step: None,
+            self.recipe.save.state_minutes * 60,
+            asked,
+            read_every=10 if parts.family.device.type == "cuda" else 1,
+        )
+        try:
+            with self.stages.stage("train", parts.plan.steps, start):
+                stop = loop.run(start)
+            if leads:
+                self._finish(stop)
+        finally:
+            log.close()
+            parts.loader.close()
+            if board:
+                board.close()
+        return stop
+
+    def _hooks(self, log: EventLog) -> list[Hook]:
+        wanted = partial(draw, self.parts.family, self.parts.samples)
+        sample = SampleHook(self.recipe.sample, self.folder, log, self.stages, wanted) if self.parts.samples else None
+        checkpoint = CheckpointHook(self.recipe.save, self.folder, log, self.stages, self._write_lora)
+        control = ControlHook(Inbox(self.folder.path), sample, checkpoint)
+        return [*filter(None, [sample]), checkpoint, control]
+
+    def _save_state(self, log: EventLog, step: int) -> None:
+        with self.stages.stage("save"):
+            save_state(self.folder.state, step, self.parts.learner)
+
+    def _write_lora(self, path: Path, moment: Moment) -> None:
+        parts = self.parts
+        spec = parts.network.spec
+        assert spec is not None, "a trained network knows its spec"
+        header = lora_metadata(self.recipe, self.folder.name, spec, parts.family, parts.dataset, parts.plan, moment)
+        write(path, parts.network.state_dict(), header, self.recipe.save.dtype)
+
+    def _finish(self, stop: Stop | None) -> None:
+        """Write the LoRA of a run that went to its end, its curve and its grid; and the facts of this machine."""
+        if stop is None:
+            with self.stages.stage("save"):
+                self._write_lora(self.folder.lora, self.parts.plan.moment(self.parts.plan.steps))
+        draw_loss_curve(self.folder.events, self.folder.curve)
+        draw_grid(self.folder, self.parts.samples)
+        self.folder.record(seconds={name: round(seconds, 3) for name, seconds in self.stages.seconds.items()})
+
+
+@contextmanager
+def _stop_signals() -> Generator[Callable[[], Stop | None]]:
+    """Ctrl-C and SIGTERM end the run after the step in hand, with its state saved; a second one ends it at once."""
+    caught: list[str] = []
+
+    def remember(number: int, frame: object) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(signal.Signals(number).name)
+
+    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: Stop(caught[0]) if caught else None
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def _out_of_memory() -> Generator[None]:
+    """Say which settings help when the GPU's memory runs out."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise UserError(
+            "the GPU's memory is full; train.checkpointing = true, a smaller train.batch or a smaller "
+            "dataset.resolution helps; the last saved state is kept, continue with --resume"
+        ) from error

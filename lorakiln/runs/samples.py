@@ -1,0 +1,63 @@
+"""The sample pictures of a run: what is asked for, and the grid that shows them before, during and after."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from PIL import Image
+
+from lorakiln.base.files import atomic
+from lorakiln.base.settings import Sample
+from lorakiln.families.family import Family
+from lorakiln.runs.folder import RunFolder
+from lorakiln.sample import prompts
+from lorakiln.sample.generate import Request, check
+from lorakiln.sample.grid import grid
+
+_NAME = re.compile(r"step(\d+)-(\d+)\.png")
+
+
+def requests(settings: Sample, family: Family) -> list[Request]:
+    """The recipe's sample prompts, each with its own seed; none where the recipe has no prompts.
+
+    Raises UserError for a prompt, flag or size that this base cannot draw.
+    """
+    defaults = Request(
+        prompt="",
+        negative=settings.negative,
+        width=settings.width or family.resolution,
+        height=settings.height or family.resolution,
+        steps=settings.count,
+        cfg=settings.cfg,
+        sampler=settings.sampler,
+        rescale=settings.rescale,
+        seed=-1,
+    )
+    wanted = prompts.read(Path(settings.file), defaults) if settings.file else []
+    if settings.prompts:
+        wanted += prompts.parse("\n".join(settings.prompts), defaults, "sample.prompts")
+    wanted = [replace(one, seed=settings.seed + number) if one.seed == -1 else one for number, one in enumerate(wanted)]
+    for one in wanted:
+        check(one, family)
+    return wanted
+
+
+def path(folder: RunFolder, step: int, number: int) -> Path:
+    """Where the picture of prompt `number` (from 1) after `step` steps lies."""
+    return folder.samples / f"step{step:06d}-{number}.png"
+
+
+def draw_grid(folder: RunFolder, wanted: list[Request]) -> None:
+    """Write the samples as one picture, a row a prompt and a column a step; nothing where none were drawn."""
+    found = {match.groups(): file for file in folder.samples.glob("step*.png") if (match := _NAME.fullmatch(file.name))}
+    if not found:
+        return
+    steps = sorted({step for step, _ in found})
+    rows = []
+    for number in range(1, len(wanted) + 1):
+        files = [found.get((step, str(number))) for step in steps]
+        rows.append([Image.open(file) if file else Image.new("RGB", (8, 8)) for file in files])
+    titles = ["before" if int(step) == 0 else f"step {int(step)}" for step in steps]
+    sheet = grid(rows, [f"{one.prompt}  seed {one.seed}" for one in wanted], titles)
+    with atomic(folder.grid) as stream:
+        sheet.save(stream, format="PNG")
