@@ -11,7 +11,7 @@ from rich.console import Console
 
 from lorakiln import __version__
 from lorakiln.base.errors import UserError
-from lorakiln.cli import draw, settings, train
+from lorakiln.cli import draw, exchange, settings, train
 
 app = typer.Typer(
     name="kiln",
@@ -20,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (train, draw, settings):
+for group in (train, draw, exchange, settings):
     group.add_verbs(app)
 
 

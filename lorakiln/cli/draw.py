@@ -26,6 +26,8 @@ def sample(
     seed: int = typer.Option(1, min=0, help="Seed of the first picture."),
     count: int = typer.Option(1, min=1, max=1000, help="Pictures a prompt, each with the next seed."),
     vae: str = typer.Option("", help="A VAE to use instead of the base's own."),
+    prediction: str = typer.Option("auto", help="auto, epsilon or v."),
+    ztsnr: str = typer.Option("auto", help="Zero-terminal SNR: auto, on or off."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, ..."),
     precision: str = typer.Option("auto", help="auto, fp32, bf16 or fp16."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing pictures."),
@@ -41,7 +43,9 @@ def sample(
         rescale=rescale,
     )  # fmt: skip
     loras = [parse_lora(text) for text in lora]
-    order = Order(base, loras, prompt, prompts, defaults, count, out, vae, device, precision, overwrite)
+    order = Order(
+        base, loras, prompt, prompts, defaults, count, out, vae, prediction, ztsnr, device, precision, overwrite
+    )
     with TerminalReporter(as_json) as reporter:
         files = draw_order(order, reporter.steps("draw"))
     if as_json:

@@ -123,8 +123,11 @@ class LatentCache:
 
     def _encode(self, shots: Sequence[Shot], pixels: Sequence[np.ndarray]) -> list[Tensors]:
         """One entry a shot, on the CPU, in the stored dtype."""
-        with torch.no_grad():
-            mean_BCHW, logvar_BCHW = self.encode(torch.from_numpy(np.stack(pixels)))
+        try:
+            with torch.no_grad():
+                mean_BCHW, logvar_BCHW = self.encode(torch.from_numpy(np.stack(pixels)))
+        except UserError as error:
+            raise UserError(f"{', '.join(str(shot.path) for shot in shots)}: {error}") from None
         entries = []
         for shot, mean_CHW, logvar_CHW in zip(shots, mean_BCHW, logvar_BCHW, strict=True):
             entry = {"mean": mean_CHW, "logvar": logvar_CHW}

@@ -3,7 +3,7 @@
 Shapes: T the schedule's timesteps, B batch, C channels, H and W latent height and width.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -57,10 +57,6 @@ class Schedule:
     @property
     def num_timesteps(self) -> int:
         return len(self.alphas_cumprod_T)
-
-    def to(self, device: torch.device | str) -> "Schedule":
-        """The same schedule with its table on `device`; index it with timesteps that live there."""
-        return replace(self, alphas_cumprod_T=self.alphas_cumprod_T.to(device))
 
     def rates(self, timestep_B: Tensor) -> tuple[Tensor, Tensor]:
         """(signal_B, noise_B) = (sqrt(abar), sqrt(1 - abar)) in fp32, on the schedule's device."""

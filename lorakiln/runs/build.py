@@ -11,7 +11,7 @@ from lorakiln import families
 from lorakiln.adapters.files.read import read
 from lorakiln.adapters.inject import inject
 from lorakiln.adapters.network import Network
-from lorakiln.adapters.spec import AdapterSpec, RankRule, make_spec
+from lorakiln.adapters.spec import AdapterSpec, RankRule, make_spec, matches
 from lorakiln.base import images, settings
 from lorakiln.base.errors import UserError
 from lorakiln.base.records import Size
@@ -104,8 +104,7 @@ def build(recipe: Recipe, stages: Stages) -> Parts:
 
 def load_family(recipe: Recipe, device: torch.device) -> Family:
     """The frozen base as the recipe wants it."""
-    if recipe.train.deterministic:
-        torch.use_deterministic_algorithms(True)
+    torch.use_deterministic_algorithms(recipe.train.deterministic)
     family = families.load(
         recipe.base,
         vae=recipe.vae or None,
@@ -144,7 +143,11 @@ def make_network(recipe: Recipe, family: Family, rates: dict[str, float]) -> Net
     names = {part: family.module_names(part, conv=spec.conv_rank > 0) for part in rates}
     network = inject({part: family.parts[part] for part in rates}, names, spec, recipe.seed)
     if recipe.init:
-        network.load_state_dict(read(Path(recipe.init)).tensors)
+        tensors = read(Path(recipe.init)).tensors
+        try:
+            network.load_state_dict(tensors)
+        except UserError as error:
+            raise UserError(f"init = '{recipe.init}': {error}") from None
     return network
 
 
@@ -211,13 +214,29 @@ def objective(loss: settings.Loss, family: Family) -> Objective:
 def make_learner(recipe: Recipe, family: Family, network: Network, rates: dict[str, float], steps: int) -> Learner:
     """Optimizer and schedule around the network's parameters."""
     optim = recipe.optim
-    flat = FlatParameters(network.parameters_by_part())
+    groups, group_rates = rate_groups(optim, network, rates)
+    flat = FlatParameters(groups)
     optimizer = optimizers[optim.name](flat, **optim.options)
     factor = partial(schedules[optim.schedule], total=steps, warmup=optim.warmup, **optim.schedule_options)
-    factor(0)  # refuses bad options now rather than at the first step
 
     def rates_at(step: int) -> dict[str, float]:
-        return {part: rate * factor(step - 1) for part, rate in rates.items()}
+        return {name: rate * factor(step - 1) for name, rate in group_rates.items()}
 
+    optimizer.set_lr(rates_at(1))  # refuses bad options now rather than at the first step
     scale = LossScale() if family.dtype == torch.float16 else None
     return Learner(network, flat, optimizer, rates_at, optim.clip, scale)
+
+
+def rate_groups(
+    optim: settings.Optim, network: Network, rates: dict[str, float]
+) -> tuple[dict[str, list[torch.nn.Parameter]], dict[str, float]]:
+    """(group -> parameters, group -> learning rate): one group a part, and one more for each other rate in it."""
+    groups: dict[str, list[torch.nn.Parameter]] = {}
+    group_rates: dict[str, float] = {}
+    for trained in network.trained():
+        rules = [rule.factor for rule in optim.rates if matches(trained.module, trained.path, (rule.pattern,))]
+        factor = (rules[-1] if rules else 1.0) * (optim.loraplus if trained.fast else 1.0)
+        name = trained.part if factor == 1 else f"{trained.part} x{factor:g}"
+        groups.setdefault(name, []).append(trained.parameter)
+        group_rates[name] = rates[trained.part] * factor
+    return groups, group_rates

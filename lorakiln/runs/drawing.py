@@ -30,6 +30,8 @@ class Order:
     count: int
     out: Path
     vae: str = ""
+    prediction: str = "auto"
+    ztsnr: str = "auto"
     device: str = "auto"
     precision: str = "auto"
     overwrite: bool = False
@@ -52,7 +54,14 @@ def draw_order(order: Order, on_step: Callable[[int, int], None] | None = None) 
     Raises UserError for bad input; an existing file is replaced only with `overwrite`.
     """
     device = choose_device(order.device)
-    family = families.load(order.base, vae=order.vae or None, dtype=DTYPES[order.precision], device=device)
+    family = families.load(
+        order.base,
+        vae=order.vae or None,
+        dtype=DTYPES[order.precision],
+        device=device,
+        prediction=order.prediction,
+        ztsnr=order.ztsnr,
+    )
     wanted = _requests(order, family.resolution)
     targets = _targets(order, len(wanted))
     for path, strength in order.loras:

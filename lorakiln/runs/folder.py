@@ -12,6 +12,7 @@ from lorakiln.base import recipe as recipes
 from lorakiln.base.errors import UserError
 from lorakiln.base.files import write_text
 from lorakiln.base.settings import Recipe, sections
+from lorakiln.train.events import read_events
 
 LENGTH = ("train.epochs", "train.steps")
 
@@ -53,6 +54,10 @@ class RunFolder:
 
     def checkpoint(self, step: int) -> Path:
         return self.path / "checkpoints" / f"{self.name}-step{step:06d}.safetensors"
+
+    def finished_at(self) -> int | None:
+        """The step at whose end the LoRA itself was written; None for a run that was stopped before."""
+        return next((event["step"] for event in read_events(self.events) if event["event"] == "end"), None)
 
     def exists(self) -> bool:
         return self.path.exists() and any(self.path.iterdir())

@@ -62,7 +62,7 @@ def train(
     with _stop_signals() as asked, _out_of_memory():
         parts = build(recipe, stages)
         start = load_state(folder.state, parts.learner) if resume else 0
-        if start >= parts.plan.steps:
+        if start >= parts.plan.steps and folder.finished_at() == start:
             raise UserError(f"{folder.path}: finished at step {start}; raise train.epochs to extend it")
         parts.fill_caches(stages)
         if parts.world.leads:
@@ -98,7 +98,7 @@ class Session:
             with self.stages.stage("train", parts.plan.steps, start):
                 stop = loop.run(start)
             if leads:
-                self._finish(stop)
+                self._finish(stop, log)
         finally:
             log.close()
             parts.loader.close()
@@ -124,11 +124,13 @@ class Session:
         header = lora_metadata(self.recipe, self.folder.name, spec, parts.family, parts.dataset, parts.plan, moment)
         write(path, parts.network.state_dict(), header, self.recipe.save.dtype)
 
-    def _finish(self, stop: Stop | None) -> None:
+    def _finish(self, stop: Stop | None, log: EventLog) -> None:
         """Write the LoRA of a run that went to its end, its curve and its grid; and the facts of this machine."""
         if stop is None:
+            end = self.parts.plan.moment(self.parts.plan.steps)
             with self.stages.stage("save"):
-                self._write_lora(self.folder.lora, self.parts.plan.moment(self.parts.plan.steps))
+                self._write_lora(self.folder.lora, end)
+            log.write("end", end.step, file=self.folder.lora.name)
         draw_loss_curve(self.folder.events, self.folder.curve)
         draw_grid(self.folder, self.parts.samples)
         self.folder.record(seconds={name: round(seconds, 3) for name, seconds in self.stages.seconds.items()})

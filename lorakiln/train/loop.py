@@ -73,7 +73,8 @@ class Loop:
     def _one_step(self, moment: Moment) -> None:
         count = self.plan.count(moment.step)
         total = torch.zeros((), device=self.step.family.device)
-        for batch in self.plan.batches(moment.step):
+        for micro, batch in enumerate(self.plan.batches(moment.step)):
+            self.learner.network.begin(moment.step, micro)
             loss = self.step.losses(batch, moment.step).sum() / count
             self.learner.backward(loss)
             total += loss.detach()
@@ -109,6 +110,7 @@ class Loop:
         for hook in self.hooks:
             if hook.due(moment):
                 self.read_losses()
+                self.learner.network.rest()
                 stop = hook.act(moment) or stop
                 saves |= hook.saves
         return stop, saves

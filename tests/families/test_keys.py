@@ -1,6 +1,7 @@
 """Names of weights: our map against diffusers' own converters, and literal names from published files."""
 
 import re
+from collections import Counter
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from lorakiln.families.sdxl.load import build
 from lorakiln.families.sdxl.source import CONFIG_NAME, shipped
 from tests.tiny import tiny_config, tiny_tensors
 
-# read from the header of sd_xl_base_1.0.safetensors: one of every kind
+# one of every kind of tensor in sd_xl_base_1.0.safetensors
 PUBLISHED = {
     "model.diffusion_model.time_embed.0.weight": [1280, 320],
     "model.diffusion_model.label_emb.0.0.weight": [1280, 2816],
@@ -71,8 +72,15 @@ def shapes(state) -> dict[str, tuple[int, ...]]:
 
 def test_true_sdxl_has_the_published_size(true_modules, true_ldm):
     assert sum(p.numel() for p in true_modules["unet"].parameters()) == 2_567_463_684
-    # 2,515 in the published file, less position_ids and logit_scale
-    assert len(true_ldm) == 2513
+    # what the header of sd_xl_base_1.0.safetensors counts, less position_ids (1, 77) and logit_scale ()
+    assert len(true_ldm) == 2_515 - 2
+    assert 2 * sum(tensor.numel() for tensor in true_ldm.values()) == 6_937_675_890 - 2 * (77 + 1)
+    assert Counter(key.split(".")[0] for key in true_ldm) == {
+        "conditioner": 587 - 2,
+        "first_stage_model": 248,
+        "model": 1_680,
+    }
+    assert Counter(tensor.ndim for tensor in true_ldm.values()) == {1: 1_442, 2: 949 - 1, 4: 123}
 
 
 def test_names_and_shapes_are_those_of_the_published_file(true_ldm):

@@ -69,13 +69,13 @@ def test_a_pickle_under_another_name_is_never_opened(content, tmp_path):
     assert "a pickle in spite of its name" in refusal(path)
 
 
-@pytest.mark.parametrize("kept", [0, 7, 4000, 500_000])
+@pytest.mark.parametrize("kept", [0, 7, 4000, 500_000, -1])
 def test_a_truncated_file_is_refused(kept, tiny_file, tmp_path):
     path = tmp_path / "short.safetensors"
     path.write_bytes(tiny_file.read_bytes()[:kept])
     line = refusal(path)
     assert "short.safetensors: " in line
-    assert ("truncated" in line) if kept > 8 else ("not a .safetensors file" in line)
+    assert ("truncated" in line) if kept not in (0, 7) else ("not a .safetensors file" in line)
 
 
 NO_HEADER = [b"hello, this is a text file", b"\x10" + bytes(7) + b"no json at all !", b"\x02" + bytes(7) + b"[]"]
@@ -115,6 +115,7 @@ def test_a_small_model_without_its_configuration_is_not_taken_for_true_sdxl(tmp_
         ("[]", "must be a JSON object, not list"),
         ('{"unett": {}}', "unknown 'unett'"),
         (json.dumps(TINY | {"unet": {"norm_num_groups": "x"}}), "makes no SDXL model"),
+        (json.dumps(TINY | {"empty_prompt": "zeros"}), "empty_prompt = 'zeros': only 'encoded' is known"),
         (json.dumps(TINY | {"scheduler": {"prediction_type": "sample"}}), "predicts 'sample'"),
         (json.dumps(TINY | {"scheduler": {"beta_schedule": "cosine"}}), "only scaled_linear is known"),
     ],

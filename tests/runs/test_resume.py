@@ -83,7 +83,7 @@ def wait_for_step(path: Path, count: int) -> None:
 
 
 def test_told_to_sample_save_and_stop(recipe_file, tmp_path):
-    recipe = recipe_file("a", train={"epochs": 400}, save={"epochs": 0}, sample={"epochs": 0})
+    recipe = recipe_file("a", train={"epochs": 400}, save={"epochs": 0}, sample={"prompts": ["red"], "count": 2})
     folder = tmp_path / "runs" / "a"
     process = subprocess.Popen(
         [sys.executable, "-m", "lorakiln", "train", str(recipe)], cwd=ROOT, stdout=subprocess.PIPE

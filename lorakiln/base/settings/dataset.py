@@ -9,7 +9,7 @@ class Dataset(Section):
     folder: str = setting(
         ..., "Folder of pictures, with subfolders; kohya's '10_name' folders repeat 10 times.", effect="loss"
     )
-    repeats: int = setting(1, "Times each picture is seen an epoch.", effect="tensors", low=1)
+    repeats: int = setting(1, "Times each picture is seen an epoch.", effect="order", low=1)
     resolution: int = setting(
         0, "Side of a square picture in pixels; 0: the base's own.", effect="loss", low=0, high=4096
     )

@@ -189,8 +189,10 @@ def _configs(own: Mapping[str, Any], where: Path) -> dict[str, dict[str, Any]]:
     """True SDXL's configurations with the file's own on top."""
     names = [*CONFIG_NAME.values(), "scheduler"]
     for key in own:
-        if key not in (*names, "resolution"):
+        if key not in (*names, "resolution", "empty_prompt"):
             raise UserError(f"{where}: unknown '{key}' in its header's '{MODEL_CONFIG}'{nearest(key, names)}")
+    if own.get("empty_prompt", "encoded") != "encoded":
+        raise UserError(f"{where}: empty_prompt = '{own['empty_prompt']}': only 'encoded' is known")
     return {name: shipped(name) | own.get(name, {}) for name in names}
 
 

@@ -1,0 +1,404 @@
+"""Every setting has the effect that it declares: one row a setting, which changes it alone and shows what happens.
+
+A setting that cannot show its effect may not exist, and a new setting without a row fails.
+"""
+
+import copy
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from lorakiln.base import recipe as recipes
+from lorakiln.base.errors import UserError
+from lorakiln.base.settings import sections
+from lorakiln.runs.build import build
+from lorakiln.runs.reporter import Silent, Stages
+from lorakiln.runs.run import train
+from lorakiln.train.events import EventLog
+from lorakiln.train.loop import Loop
+from tests.runs.conftest import draw_picture
+from tests.tiny import TINY, tiny_metadata, tiny_sdxl_file
+
+
+@dataclass
+class Row:
+    """`name` = `value` must show its effect, with `given` (other settings, dotted) set in both runs."""
+
+    name: str
+    value: Any
+    given: dict[str, Any] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        return self.name
+
+
+LOKR = {"adapter.kind": "lokr", "adapter.factor": 4}
+CONV = {"adapter.conv_rank": 2}
+HUBER = {"loss.kind": "huber", "loss.huber_c": 0.3}
+DRAWN = {"sample.prompts": ["red"], "sample.count": 2}
+ONE = "dataset.0."
+
+SHAPING = [
+    Row("base", "other.safetensors"),
+    Row("vae", "other.safetensors"),
+    Row("prediction", "v"),
+    Row("ztsnr", "on", {"prediction": "v", "ztsnr": "off"}),
+    Row("init", "init.safetensors"),
+    Row("seed", 7),
+    Row("adapter.kind", "loha"),
+    Row("adapter.rank", 2),
+    Row("adapter.alpha", 1.0),
+    Row("adapter.conv_rank", 2),
+    Row("adapter.conv_alpha", 4.0, CONV),
+    Row("adapter.tucker", True, CONV),
+    Row("adapter.dora", True),
+    Row("adapter.dora_axis", "output", {"adapter.dora": True}),
+    Row("adapter.rank_stabilised", True),
+    Row("adapter.rank_dropout", 0.5),
+    Row("adapter.module_dropout", 0.5),
+    Row("adapter.factor", 8, LOKR),
+    Row("adapter.full_matrix", True, LOKR),
+    Row("adapter.decompose_both", True, {"adapter.kind": "lokr", "adapter.factor": 16, "adapter.rank": 2}),
+    Row("adapter.targets", ["*attn1*"]),
+    Row("adapter.exclude", ["*attn1*"]),
+    Row("adapter.ranks", [{"pattern": "*attn2*", "rank": 2}]),
+    Row("optim.name", "lion"),
+    Row("optim.lr", 2e-3),
+    Row("optim.text_lr", 1e-3),
+    Row("optim.text2_lr", 0.0, {"optim.text_lr": 1e-3}),
+    Row("optim.rates", [{"pattern": "*attn2*", "factor": 0.1}]),
+    Row("optim.loraplus", 16.0),
+    Row("optim.options", {"weight_decay": 0.9}),
+    Row("optim.schedule", "constant"),
+    Row("optim.schedule_options", {"min_ratio": 0.5}),
+    Row("optim.warmup", 3.0),
+    Row("optim.clip", 1e-3, {"optim.name": "torch.optim.SGD", "optim.lr": 1.0}),
+    Row("loss.kind", "l1"),
+    Row("loss.huber_schedule", "constant", HUBER),
+    Row("loss.huber_c", 0.9, HUBER | {"loss.huber_schedule": "constant"}),
+    Row("loss.min_snr_gamma", 0.1),
+    Row("loss.debiased", True),
+    Row("loss.noise_offset", 0.1),
+    Row("loss.multires_levels", 3),
+    Row("loss.multires_discount", 0.9, {"loss.multires_levels": 3}),
+    Row("loss.input_perturbation", 0.2),
+    Row("loss.min_timestep", 500),
+    Row("loss.max_timestep", 300),
+    Row("loss.timesteps", "low_discrepancy"),
+    Row("train.epochs", 5),
+    Row("train.steps", 2),
+    Row("train.batch", 1),
+    Row("train.accumulate", 2),
+    Row("train.precision", "bf16"),
+    Row(ONE + "folder", "others"),
+    Row(ONE + "repeats", 2),
+    Row(ONE + "resolution", 48),
+    Row(ONE + "extensions", [".caption"]),
+    Row(ONE + "prefix", "zzz"),
+    Row(ONE + "suffix", "zzz"),
+    Row(ONE + "shuffle", True),
+    Row(ONE + "keep_tokens", 3, {ONE + "shuffle": True}),
+    Row(ONE + "keep_separator", "red", {ONE + "shuffle": True}),
+    Row(ONE + "tag_dropout", 0.5),
+    Row(ONE + "caption_dropout", 0.5),
+    Row(ONE + "wildcards", True),
+    Row(ONE + "flip", True),
+    Row(ONE + "random_crop", True, {"cache.latents": "off"}),
+    Row(ONE + "bucket", False),
+    Row(ONE + "bucket_step", 32),
+    Row(ONE + "bucket_min", 48),
+    Row(ONE + "bucket_max", 64),
+    Row(ONE + "no_upscale", True, {ONE + "resolution": 128}),
+    Row(ONE + "background", "#000000"),
+    Row(ONE + "masks", "alpha"),
+    Row(ONE + "weight", 0.5),
+]
+SHOWN = [
+    Row("name", "other"),
+    Row("runs", "elsewhere"),
+    Row("save.epochs", 1),
+    Row("save.steps", 2),
+    Row("save.keep", 1, {"save.steps": 1}),
+    Row("save.dtype", "fp32"),
+    Row("save.state_minutes", 0.0),
+    Row("sample.prompts", ["blue"], DRAWN),
+    Row("sample.file", "prompts.txt"),
+    Row("sample.epochs", 1, DRAWN),
+    Row("sample.steps", 1, DRAWN),
+    Row("sample.sampler", "euler_a", DRAWN),
+    Row("sample.count", 3, DRAWN),
+    Row("sample.cfg", 2.0, DRAWN),
+    Row("sample.rescale", 0.7, DRAWN),
+    Row("sample.width", 48, DRAWN),
+    Row("sample.height", 48, DRAWN),
+    Row("sample.negative", "blue", DRAWN),
+    Row("sample.seed", 9, DRAWN),
+]
+# settings with a test of their own below
+APART = ["device", "train.checkpointing", "train.deterministic", ONE + "missing"]
+APART += ["cache.latents", "cache.text", "cache.text_megabytes", "cache.folder"]
+
+
+def test_every_setting_has_a_row():
+    known = {row.name for row in SHAPING + SHOWN} | set(APART)
+    there = set()
+    for section, model in sections():
+        prefix = {"": "", "dataset": ONE}.get(section, f"{section}.")
+        there |= {
+            f"{prefix}{key}" for key, one in model.model_fields.items() if isinstance(one.json_schema_extra, dict)
+        }
+    assert there - {"dataset"} == known
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory) -> Path:
+    """Two bases, two folders of pictures, prompts and a LoRA to go on from."""
+    folder = tmp_path_factory.mktemp("effects")
+    tiny_sdxl_file(folder / "base.safetensors")
+    tiny_sdxl_file(folder / "other.safetensors", seed=1)
+    for name in ("pictures", "others"):
+        (folder / name).mkdir()
+        for number, size in enumerate([(64, 64), (64, 64), (96, 40), (40, 96)]):
+            path = folder / name / f"{number}.png"
+            draw_picture(path, size, number + 10 * (name == "others"))
+            path.with_suffix(".txt").write_text(
+                f"trigger, {{red|green|blue}} hat, large red {number}, shape, top, left"
+            )
+            path.with_suffix(".caption").write_text(f"another caption {number}")
+        see_through(folder / name / "0.png")
+    (folder / "prompts.txt").write_text("red --s 2\n")
+    result = train(parsed(folder, {"train.steps": 2, "optim.lr": 1e-2}, "init"), folder / "init.toml")
+    (folder / "init.safetensors").write_bytes(result.folder.lora.read_bytes())
+    return folder
+
+
+def see_through(path: Path) -> None:
+    picture = Image.open(path).convert("RGBA")
+    alpha = Image.new("L", picture.size, 0)
+    ImageDraw.Draw(alpha).ellipse([8, 8, 50, 50], fill=255)
+    picture.putalpha(alpha)
+    picture.save(path)
+
+
+def parsed(place: Path, changes: dict[str, Any], name: str = "a") -> recipes.Recipe:
+    table: dict[str, Any] = {
+        "base": "base.safetensors",
+        "name": name,
+        "runs": "runs",
+        "adapter": {"rank": 4, "alpha": 4.0},
+        "optim": {"lr": 1e-3},
+        "train": {"epochs": 2, "batch": 2},
+        "cache": {"latents": "memory"},
+        "dataset": [{"folder": "pictures", "bucket_step": 16}],
+    }
+    for dotted, value in changes.items():
+        *parents, key = dotted.split(".")
+        inner: Any = table
+        for parent in parents:
+            inner = inner[int(parent)] if parent.isdigit() else inner.setdefault(parent, {})
+        inner[key] = copy.deepcopy(value)
+    for key in ("base", "vae", "init"):
+        table[key] = str(place / table[key]) if table.get(key) else ""
+    table["runs"] = str(place / table["runs"])
+    table["dataset"][0]["folder"] = str(place / table["dataset"][0]["folder"])
+    if table.get("sample", {}).get("file"):
+        table["sample"]["file"] = str(place / table["sample"]["file"])
+    return recipes.parse(table, "effects.toml")
+
+
+@dataclass
+class Outcome:
+    losses: list[float]
+    seen: list[list[str]]
+    weights: dict[str, torch.Tensor]
+
+
+def outcome(recipe: recipes.Recipe, tmp_path: Path) -> Outcome:
+    """Losses, pictures seen and trained weights of a run, without the files around it."""
+    stages = Stages(Silent())
+    parts = build(recipe, stages)
+    parts.fill_caches(stages)
+    losses: list[float] = []
+    log = EventLog(tmp_path / "events.jsonl", lambda line: losses.append(line["loss"]))
+    seen = []
+    real = parts.step.losses
+
+    def watched(batch, step):
+        seen.append(batch.names)
+        return real(batch, step)
+
+    object.__setattr__(parts.step, "losses", watched)
+    Loop(parts.step, parts.learner, parts.plan, log, [], lambda step: None).run()
+    weights = {name: tensor.clone() for name, tensor in parts.network.state_dict().items()}
+    parts.loader.close()
+    log.close()
+    return Outcome(losses, seen, weights)
+
+
+def same_weights(one: Outcome, other: Outcome) -> bool:
+    names = one.weights.keys() == other.weights.keys()
+    return names and all(torch.equal(tensor, other.weights[name]) for name, tensor in one.weights.items())
+
+
+def effect_of(name: str) -> str:
+    section, _, key = name.replace(ONE, "dataset.").rpartition(".")
+    extra = dict(sections())[section].model_fields[key].json_schema_extra
+    assert isinstance(extra, dict)
+    return str(extra["effect"])
+
+
+@pytest.fixture(scope="module")
+def outcomes(place, tmp_path_factory):
+    """Runs of the same settings are done once."""
+    known: dict[str, Outcome] = {}
+
+    def get(changes: dict[str, Any]) -> Outcome:
+        key = json.dumps(changes, sort_keys=True)
+        if key not in known:
+            known[key] = outcome(parsed(place, changes), tmp_path_factory.mktemp("run"))
+        return known[key]
+
+    return get
+
+
+@pytest.mark.filterwarnings("ignore:.*dora_axis.*")
+@pytest.mark.parametrize("row", SHAPING, ids=str)
+def test_a_setting_that_shapes_the_weights_shows_its_effect(row, outcomes):
+    before, after = outcomes(row.given), outcomes(row.given | {row.name: row.value})
+    effect = effect_of(row.name)
+    if effect == "order":
+        assert before.seen != after.seen
+    elif effect == "loss":
+        assert before.losses != after.losses
+    else:
+        assert effect == "tensors"
+        assert not same_weights(before, after)
+
+
+def test_nothing_changed_changes_nothing(place, outcomes, tmp_path):
+    """The comparison itself: two runs of the same settings agree in all that the rows look at."""
+    before, after = outcomes({}), outcome(parsed(place, {}), tmp_path)
+    assert (before.losses, before.seen) == (after.losses, after.seen) and same_weights(before, after)
+
+
+def everything(recipe: recipes.Recipe) -> tuple[dict[str, bytes], bytes]:
+    """(the files of a run that do not tell the time, its trained weights)."""
+    result = train(recipe, Path("effects.toml"), overwrite=True)
+    folder = Path(recipe.runs)
+    files = {str(path.relative_to(folder.parent)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    clocks = ("run.json", "tensorboard", "loss.png")
+    state = max(result.folder.state.iterdir()).read_bytes()
+    return {name: data for name, data in files.items() if not any(clock in name for clock in clocks)}, state
+
+
+@pytest.mark.parametrize("row", SHOWN, ids=str)
+def test_a_setting_of_files_and_samples_changes_them_and_not_the_weights(row, place):
+    name = row.name.replace(".", "-")
+    short = {"train.epochs": 1, "runs": f"runs-{name}"} | row.given
+    before, weights = everything(parsed(place, short))
+    after, weights_after = everything(parsed(place, short | {row.name: row.value}))
+    drop = "recipe.toml"
+    assert {k: v for k, v in before.items() if drop not in k} != {k: v for k, v in after.items() if drop not in k}
+    assert weights == weights_after
+    assert effect_of(row.name) in ("files", "log")
+
+
+def test_a_missing_caption_is_an_error_or_empty(place, tmp_path):
+    (tmp_path / "bare").mkdir()
+    draw_picture(tmp_path / "bare" / "a.png", (64, 64), 1)
+    bare = {ONE + "folder": str(tmp_path / "bare")}
+    with pytest.raises(UserError, match=r"a\.png: has no caption file"):
+        outcome(parsed(place, bare), tmp_path)
+    assert outcome(parsed(place, bare | {ONE + "missing": "empty"}), tmp_path).losses
+
+
+def test_checkpointing_keeps_fewer_activations_for_the_same_losses(place, outcomes, tmp_path):
+    saved: list[int] = []
+
+    def count(tensor):
+        saved[-1] += tensor.numel()
+        return tensor
+
+    losses = []
+    for checkpointing in (False, True):
+        saved.append(0)
+        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+            losses.append(outcome(parsed(place, {"train.checkpointing": checkpointing}), tmp_path).losses)
+    assert saved[1] < 0.6 * saved[0]
+    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
+
+
+def test_deterministic_asks_torch_for_reproducible_kernels(place, tmp_path):
+    outcome(parsed(place, {"train.deterministic": True}), tmp_path)
+    assert torch.are_deterministic_algorithms_enabled()
+    outcome(parsed(place, {}), tmp_path)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
+def test_the_device_is_the_one_asked_for(place, tmp_path):
+    assert outcome(parsed(place, {"device": "cpu"}), tmp_path).losses
+    with pytest.raises(UserError, match=r"device = 'cuda': this machine has 0 usable GPUs"):
+        outcome(parsed(place, {"device": "cuda"}), tmp_path)
+
+
+def encodings(monkeypatch, method: str) -> list[int]:
+    """How many rows each call of a family's method was given, from now on."""
+    from lorakiln.families.sdxl.model import SDXL
+
+    real, calls = getattr(SDXL, method), []
+
+    def counted(self, rows, *rest):
+        calls.append(len(rows))
+        return real(self, rows, *rest)
+
+    monkeypatch.setattr(SDXL, method, counted)
+    return calls
+
+
+@pytest.mark.parametrize(("where", "times"), [("memory", 4), ("off", 16)])
+def test_cached_latents_are_encoded_once(place, tmp_path, monkeypatch, where, times):
+    calls = encodings(monkeypatch, "encode_pixels")
+    outcome(parsed(place, {"cache.latents": where, "train.epochs": 4}), tmp_path)
+    assert sum(calls) == times
+
+
+def test_latents_on_disk_are_found_again_in_their_folder(place, tmp_path, monkeypatch):
+    calls = encodings(monkeypatch, "encode_pixels")
+    on_disk = {"cache.latents": "disk", "cache.folder": str(tmp_path / "cache")}
+    first = outcome(parsed(place, on_disk), tmp_path)
+    assert sum(calls) == 4 and any((tmp_path / "cache").rglob("*.safetensors"))
+    assert outcome(parsed(place, on_disk), tmp_path).losses == first.losses
+    assert sum(calls) == 4
+
+
+def test_cached_captions_are_encoded_once_as_far_as_the_cap_allows(place, tmp_path, monkeypatch):
+    calls = encodings(monkeypatch, "encode_text")
+    totals = {}
+    for where in ("memory", "off"):
+        before = len(calls)
+        outcome(parsed(place, {"cache.text": where, "train.epochs": 4}), tmp_path)
+        totals[where] = len(calls) - before
+    assert totals["memory"] < totals["off"]
+
+
+def test_the_cap_on_captions_holds(place, outcomes):
+    from lorakiln.runs.text import FrozenText
+    from tests.tiny import tiny_family
+
+    roomy, tight = (FrozenText(tiny_family(), cached=True, megabytes=size) for size in (64, 1))
+    captions = [f"caption {number}" for number in range(80)]
+    for text in (roomy, tight):
+        text.fill(captions)
+    assert roomy.cache.store.used > tight.cache.store.used and tight.cache.store.used <= 2**20
+    assert torch.equal(roomy(captions[:3]).context_BTC, tight(captions[:3]).context_BTC)
+
+
+def test_the_tiny_model_says_nothing_of_its_prediction():
+    """So that the rows on prediction and ztsnr change what is trained, not what is checked."""
+    assert "scheduler" not in json.loads(tiny_metadata()["lorakiln.model_config"]) and "scheduler" not in TINY
