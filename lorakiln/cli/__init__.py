@@ -1,13 +1,17 @@
 """The command line, `kiln <verb>`: parse, call one function, print. One file a group of verbs."""
 
+import logging
 import os
 import sys
 
 # Before torch is imported: OpenMP threads that spin while they wait make a busy machine a hundred times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+# Where it is installed, diffusers imports it, and it warns of a 4-bit kernel that nothing here uses.
+logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 import typer
 from rich.console import Console
+from typer.exceptions import Abort, TyperException
 
 from lorakiln import __version__
 from lorakiln.base.errors import UserError
@@ -16,7 +20,6 @@ from lorakiln.cli import draw, exchange, settings, train
 app = typer.Typer(
     name="kiln",
     help="From a folder of pictures to a LoRA that came out right.",
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -38,7 +41,15 @@ def _kiln(version: bool = typer.Option(False, "--version", callback=_version, he
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exit codes: 0 done, 1 a bug, 2 bad input (one line on stderr), 130 and 143 stopped by a signal."""
     try:
-        app(arguments)
+        sys.exit(app((sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False))
+    except TyperException as error:  # a misspelt verb, option or value
+        _complain(getattr(error, "format_message", error.__str__)())
     except UserError as error:
-        Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"kiln: {error}")
-        sys.exit(2)
+        _complain(str(error))
+    except (Abort, KeyboardInterrupt):
+        sys.exit(130)
+    sys.exit(2)
+
+
+def _complain(line: str) -> None:
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"kiln: {line}")

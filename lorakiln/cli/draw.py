@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Literal
 
 import typer
 
@@ -26,10 +27,10 @@ def sample(
     seed: int = typer.Option(1, min=0, help="Seed of the first picture."),
     count: int = typer.Option(1, min=1, max=1000, help="Pictures a prompt, each with the next seed."),
     vae: str = typer.Option("", help="A VAE to use instead of the base's own."),
-    prediction: str = typer.Option("auto", help="auto, epsilon or v."),
-    ztsnr: str = typer.Option("auto", help="Zero-terminal SNR: auto, on or off."),
+    prediction: Literal["auto", "epsilon", "v"] = typer.Option("auto", help="What the base predicts."),
+    ztsnr: Literal["auto", "on", "off"] = typer.Option("auto", help="Whether its noise ends in zero signal."),
     device: str = typer.Option("auto", help="auto, cpu, cuda, cuda:1, ..."),
-    precision: str = typer.Option("auto", help="auto, fp32, bf16 or fp16."),
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = typer.Option("auto", help="Arithmetic of the base."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing pictures."),
     as_json: bool = typer.Option(False, "--json", help="Print the files as JSON."),
 ) -> None:

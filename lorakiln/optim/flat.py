@@ -98,12 +98,14 @@ class FlatParameters:
 
     def norm(self) -> Tensor:
         """The Euclidean norm of all gradients, on the device."""
-        return torch.linalg.vector_norm(self.gradients_buffer)
+        # in two stages: one fp32 sum over 42 million squares is wrong in the third digit on a CPU
+        rows = torch.linalg.vector_norm(self.gradients_buffer.view(-1, ALIGNMENT), dim=1)
+        return torch.linalg.vector_norm(rows, dtype=torch.float64).to(self.gradients_buffer.dtype)
 
     def clip(self, most: float) -> Tensor:
         """Shrink all gradients so that their norm is at most `most` (0: leave them); the norm before, on the device.
 
-        As torch's clip_grad_norm_, in four operations and without waiting for the device.
+        As torch's clip_grad_norm_, in a few operations and without waiting for the device.
         """
         norm = self.norm()
         if most:

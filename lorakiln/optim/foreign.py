@@ -10,7 +10,7 @@ from torch import Tensor
 
 from lorakiln.base.errors import UserError
 from lorakiln.optim.flat import FlatParameters
-from lorakiln.optim.optimizers import check_options
+from lorakiln.optim.optimizers import check_names
 
 Groups = list[dict[str, Any]]
 
@@ -84,7 +84,7 @@ def by_path(path: str, flat: FlatParameters, **options: Any) -> Foreign:
         for parameter in inspect.signature(kind).parameters.values()
         if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
     ]
-    check_options(f"optimizer '{path}'", [name for name in named if name not in ("params", "lr")], options)
+    check_names(f"optimizer '{path}'", [name for name in named if name not in ("params", "lr")], options)
     try:
         return Foreign(flat, lambda groups: kind(groups, **options), flat_buffers=False)
     except (TypeError, ValueError) as error:

@@ -66,7 +66,7 @@ class Optimizers:
         builder = self._builders[name]
 
         def checked(flat: FlatParameters, **options: Any) -> Optimizer:
-            check_options(f"optimizer '{name}'", options_of(builder), options)
+            check_options(f"optimizer '{name}'", builder, options)
             return builder(flat, **options)
 
         return checked
@@ -91,11 +91,28 @@ def options_of(builder: Callable) -> list[str]:
     return [parameter.name for parameter in parameters if parameter.kind is parameter.KEYWORD_ONLY]
 
 
-def check_options(who: str, known: Sequence[str], given: Iterable[str]) -> None:
+def check_names(who: str, known: Sequence[str], given: Iterable[str]) -> None:
     """UserError that lists the options there are, if `given` has another."""
     for option in given:
         if option not in known:
             raise UserError(f"{who} has no option '{option}'; it has {', '.join(known) or 'none'}")
+
+
+def check_options(who: str, builder: Callable, given: Mapping[str, Any]) -> None:
+    """UserError if `builder` has no such keyword, or a value is not of its default's kind ("false" for false)."""
+    check_names(who, options_of(builder), given)
+    parameters = inspect.signature(builder).parameters
+    for option, value in given.items():
+        default = parameters[option].default
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if isinstance(default, bool):
+            fits, wanted = isinstance(value, bool), "true or false"
+        elif isinstance(default, (list, tuple)):
+            fits, wanted = isinstance(value, (list, tuple)), "a list of numbers"
+        else:
+            fits, wanted = number or value is default, "a number"
+        if not fits:
+            raise UserError(f"{who}: {option} = {value!r}: must be {wanted}")
 
 
 def check_share(name: str, value: float, *, one: bool = False) -> float:

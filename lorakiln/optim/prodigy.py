@@ -15,6 +15,13 @@ from lorakiln.optim.optimizers import check_betas, check_positive, check_share, 
 from lorakiln.optim.stepper import Stepper
 
 
+def _total(values_N: Tensor) -> Tensor:
+    """The sum in fp64; rows first, since a CPU sums fp32 into fp64 twenty times slower than into fp32."""
+    whole = len(values_N) // 64 * 64
+    rows = values_N[:whole].view(-1, 64).sum(1)
+    return rows.sum(dtype=torch.float64) + values_N[whole:].sum(dtype=torch.float64)
+
+
 @optimizers.register("prodigy")
 class Prodigy(Stepper):
     """prodigyopt's algorithm and options on flat buffers; d is one for all groups, so all must have one rate.
@@ -103,8 +110,8 @@ class Prodigy(Stepper):
         direction_N = state["mean"] if self.beta1 else gradient_N * state["d"]
         if self.weight_decay and self.decouple:
             values_N.mul_(1 - rate * (moved * self.weight_decay))
-        denominator_N = state["square"].sqrt().add_(state["d"] * self.eps)
-        values_N.sub_(torch.div(direction_N, denominator_N, out=denominator_N).mul_(rate * moved))
+        denominator_N = torch.sqrt(state["square"], out=scaled_N).add_(state["d"] * self.eps)
+        values_N.sub_(torch.div(direction_N, denominator_N, out=denominator_N).mul_(rate))
         state["k"].add_(moved)
 
     def _bias_correction(self) -> Tensor:
@@ -112,17 +119,17 @@ class Prodigy(Stepper):
         return (1 - self.beta2**after).sqrt() / (1 - self.beta1**after)
 
     def _estimate(self, gradient_N: Tensor, rate: Tensor) -> Tensor:
-        """Update d from <g, x_0 - x> over |s|_1; returns 1, or 0 while every gradient has been 0 (then nothing moves).
+        """Update d from <g, x_0 - x> over |s|_1; returns 1, or 0 while every gradient has been 0 (then nothing decays).
 
         With d_t before the step: numerator = beta3 numerator + (d_t / d_0) rate <g, x_0 - x>, and s likewise of g.
         """
         state, d = self.state, self.state["d"]
         sliced_N, weight = gradient_N[:: self.slice_p], d / self.d0
         towards_N = (state["anchor"] - self.flat.values[:: self.slice_p]).mul_(sliced_N)
-        numerator = state["numerator"] * self.beta3 + weight * rate * towards_N.sum(dtype=torch.float64)
+        numerator = state["numerator"] * self.beta3 + weight * rate * _total(towards_N)
         gain = weight * (d if self.safeguard_warmup else rate)
         state["s"].mul_(self.beta3).add_(torch.mul(sliced_N, gain, out=towards_N))
-        denominator = state["s"].abs().sum(dtype=torch.float64)
+        denominator = _total(torch.abs(state["s"], out=towards_N))
         moved = denominator > 0
 
         estimate = self.d_coef * numerator / denominator
@@ -130,5 +137,5 @@ class Prodigy(Stepper):
         grown = torch.where(d == self.d0, torch.maximum(d, estimate), d)
         state["d_max"].copy_(torch.maximum(state["d_max"], estimate))
         d.copy_(torch.minimum(state["d_max"], grown * self.growth_rate))
-        state["numerator"].copy_(torch.where(moved, numerator, state["numerator"]))
+        state["numerator"].copy_(numerator)
         return moved.double()

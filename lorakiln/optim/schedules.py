@@ -46,7 +46,7 @@ schedules = Schedules()
 
 
 def _factor(name: str, shape: Shape, step: int, total: int, warmup: float = 0, **options: Any) -> float:
-    check_options(f"schedule '{name}'", options_of(shape), options)
+    check_options(f"schedule '{name}'", shape, options)
     _check_values(name, options)
     rise = warmup_steps(warmup, total)
     if step < rise:

@@ -38,6 +38,10 @@ def test_the_version_is_the_packages():
         (["settings", "optim.lrr"], "kiln: no setting or section 'optim.lrr'; did you mean 'optim.lr'?"),
         (["sample", "--base", "starter"], "kiln: nothing to draw: give --prompt TEXT or --prompts FILE"),
         (["sample", "--base", "nowhere", "--prompt", "x"], "kiln: nowhere: no such file or folder"),
+        (["trai", "my.toml"], "kiln: No such command 'trai'. Did you mean 'train'?"),
+        (["train"], "kiln: Missing argument"),
+        (["train", "my.toml", "--resum"], "kiln: No such option: --resum"),
+        (["sample", "--base", "x", "--precision", "fp8"], "kiln: Invalid value for '--precision'"),
         (["tell", ".", "stop"], "kiln: .: not a run folder"),
     ],
 )

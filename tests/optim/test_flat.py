@@ -71,6 +71,12 @@ def test_clipping_is_torchs(most):
         torch.testing.assert_close(one.grad, other.grad)
 
 
+def test_the_norm_of_many_numbers_is_exact():
+    flat = FlatParameters({"all": [nn.Parameter(torch.zeros(4000, 4096))]})
+    flat.gradients_buffer.fill_(0.1)
+    assert flat.norm().item() == pytest.approx(0.1 * 16_384_000**0.5, rel=1e-6)
+
+
 def test_scaling_gradients():
     tensors = problem.parameters()
     flat = problem.flat(tensors)

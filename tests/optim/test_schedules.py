@@ -119,6 +119,7 @@ def test_an_impossible_warm_up_is_refused(warmup, match):
         ("cosine", {"min_ratio": 2}, "min_ratio = 2: must be from 0 to 1"),
         ("cosine_restarts", {"cycles": 1.5}, "whole number"),
         ("polynomial", {"power": 0}, "above 0"),
+        ("cosine", {"min_ratio": "0.1"}, "schedule 'cosine': min_ratio = '0.1': must be a number"),
     ],
 )
 def test_bad_options_are_refused(name, options, match):

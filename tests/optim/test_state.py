@@ -85,6 +85,10 @@ def test_prodigy_refuses_several_learning_rates():
     ("name", "options", "match"),
     [
         ("prodigy", {"fsdp_in_use": True}, "'prodigy' has no option 'fsdp_in_use'; it has betas, beta3, eps"),
+        ("prodigy", {"decouple": "false"}, "'prodigy': decouple = 'false': must be true or false"),
+        ("prodigy", {"beta3": "0.9"}, "beta3 = '0.9': must be a number"),
+        ("prodigy", {"slice_p": True}, "slice_p = True: must be a number"),
+        ("adamw", {"betas": 0.9}, "betas = 0.9: must be a list of numbers"),
         ("prodigy", {"d0": 0}, "d0 = 0: must be above 0"),
         ("prodigy", {"growth_rate": 0.5}, "growth_rate = 0.5"),
         ("prodigy", {"slice_p": 2.5}, "slice_p = 2.5"),

@@ -56,7 +56,7 @@ class Optim(Section):
     )
     warmup: float = setting(
         0.0,
-        "Steps over which the learning rate rises from zero; below 1: a share of the run.",
+        "Steps over which the learning rate rises to its peak; below 1: a share of the run.",
         effect="tensors",
         low=0.0,
     )

@@ -1,0 +1,1 @@
+"""What the performance page's numbers are measured with, side by side with the peers."""
