@@ -1,6 +1,7 @@
 """What this machine offers a run: devices, number formats, processes."""
 
 import os
+import platform
 from dataclasses import dataclass
 
 import torch
@@ -24,6 +25,11 @@ def choose_device(name: str) -> torch.device:
     if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
         raise UserError(f"device = '{name}': this machine has {torch.cuda.device_count()} usable GPUs")
     return device
+
+
+def device_name(device: torch.device) -> str:
+    """What a person calls the device: the GPU's name, or the processor's architecture."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU {platform.machine()}"
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from lorakiln.runs.curve import draw_loss_curve
 from lorakiln.runs.folder import RunFolder
 from lorakiln.runs.header import lora_metadata
 from lorakiln.runs.hooks import CheckpointHook, ControlHook, SampleHook
+from lorakiln.runs.machine import device_name
 from lorakiln.runs.reporter import Reporter, Silent, Stages
 from lorakiln.runs.samples import draw_grid
 from lorakiln.runs.tensorboard import TensorBoard
@@ -81,7 +83,7 @@ class Session:
 
     def run(self, start: int, asked: Callable[[], Stop | None]) -> Stop | None:
         parts, leads = self.parts, self.parts.world.leads
-        board = TensorBoard(self.folder.path / "tensorboard") if leads else None
+        board = TensorBoard(self.folder.path / "tensorboard", start) if leads else None
         log = EventLog(self.folder.events if leads else None, *filter(None, [board, self.stages.reporter.event]))
         loop = Loop(
             parts.step,
@@ -89,7 +91,7 @@ class Session:
             parts.plan,
             log,
             self._hooks(log) if leads else [],
-            partial(self._save_state, log) if leads else lambda step: None,
+            self._save_state if leads else lambda step: None,
             self.recipe.save.state_minutes * 60,
             asked,
             read_every=10 if parts.family.device.type == "cuda" else 1,
@@ -113,7 +115,7 @@ class Session:
         control = ControlHook(Inbox(self.folder.path), sample, checkpoint)
         return [*filter(None, [sample]), checkpoint, control]
 
-    def _save_state(self, log: EventLog, step: int) -> None:
+    def _save_state(self, step: int) -> None:
         with self.stages.stage("save"):
             save_state(self.folder.state, step, self.parts.learner)
 
@@ -126,14 +128,21 @@ class Session:
 
     def _finish(self, stop: Stop | None, log: EventLog) -> None:
         """Write the LoRA of a run that went to its end, its curve and its grid; and the facts of this machine."""
+        end = self.parts.plan.moment(self.parts.plan.steps)
         if stop is None:
-            end = self.parts.plan.moment(self.parts.plan.steps)
             with self.stages.stage("save"):
                 self._write_lora(self.folder.lora, end)
-            log.write("end", end.step, file=self.folder.lora.name)
         draw_loss_curve(self.folder.events, self.folder.curve)
         draw_grid(self.folder, self.parts.samples)
-        self.folder.record(seconds={name: round(seconds, 3) for name, seconds in self.stages.seconds.items()})
+        self.folder.record(
+            finished=datetime.now(UTC).isoformat(timespec="seconds"),
+            device=device_name(self.parts.family.device),
+            torch=torch.__version__,
+            threads=torch.get_num_threads(),
+            seconds={name: round(seconds, 3) for name, seconds in self.stages.seconds.items()},
+        )
+        if stop is None:  # last, since it says that all of the above is there
+            log.write("end", end.step, file=self.folder.lora.name)
 
 
 @contextmanager

@@ -5,12 +5,15 @@ from typing import Any
 
 
 class TensorBoard:
-    """A listener of the event log; writes loss, gradient norm and learning rates below `folder`."""
+    """A listener of the event log; writes loss, gradient norm and learning rates below `folder`.
 
-    def __init__(self, folder: Path):
+    What was written of the steps after `start`, before the run was stopped and resumed there, is hidden.
+    """
+
+    def __init__(self, folder: Path, start: int = 0):
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-        self._writer = SummaryWriter(str(folder))
+        self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
 
     def __call__(self, line: dict[str, Any]) -> None:
         if line["event"] != "step":

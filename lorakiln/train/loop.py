@@ -55,7 +55,7 @@ class Loop:
         """
         stop = None
         if start == 0:
-            stop, _ = self._run_hooks(self.plan.moment(0))
+            stop = _agreed(self._run_hooks(self.plan.moment(0))[0])
         saved_at = time.monotonic()
         for number in range(start + 1, self.plan.steps + 1):
             if stop:
@@ -63,7 +63,7 @@ class Loop:
             moment = self.plan.moment(number)
             self._one_step(moment)
             stop, saves = self._run_hooks(moment)
-            stop = _agreed(stop or self.stop_asked())
+            stop = None if moment.ends_run else _agreed(stop or self.stop_asked())
             if saves or stop or moment.ends_run or time.monotonic() - saved_at >= self.state_seconds:
                 self.read_losses()
                 self.save_state(number)

@@ -104,7 +104,8 @@ def test_a_lora_is_no_base_and_no_other_familys_lora_is_continued(refused, tmp_p
 
 def test_a_vae_that_gives_nan_names_the_picture_and_caches_nothing(refused, folder, tmp_path):
     tensors = tiny_tensors()
-    tensors["first_stage_model.quant_conv.weight"][:] = float("nan")
+    name = "first_stage_model.quant_conv.weight"
+    tensors[name] = torch.full_like(tensors[name], float("nan"))
     base = write_safetensors(tmp_path / "nan.safetensors", tensors, tiny_metadata())
     text = refused(base=str(base), dataset=[{"folder": str(folder), "bucket_step": 16}])
     assert "good.png" in text and "NaN" in text

@@ -110,7 +110,7 @@ SHAPING = [
     Row(ONE + "flip", True),
     Row(ONE + "random_crop", True, {"cache.latents": "off"}),
     Row(ONE + "bucket", False),
-    Row(ONE + "bucket_step", 32),
+    Row(ONE + "bucket_step", 8),
     Row(ONE + "bucket_min", 48),
     Row(ONE + "bucket_max", 64),
     Row(ONE + "no_upscale", True, {ONE + "resolution": 128}),

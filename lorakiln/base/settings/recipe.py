@@ -33,6 +33,10 @@ class Recipe(Section):
     init: str = setting("", "A LoRA file to continue from; empty: start from nothing.", effect="loss")
     seed: int = setting(42, "The one seed that every draw of the run is a function of.", effect="loss", low=0)
     device: str = setting("auto", "'cpu', 'cuda', 'cuda:1', or 'auto': the first GPU if there is one.", effect="memory")
+    purpose: Literal["", "character", "style", "concept"] = setting(
+        "", "What the LoRA is for; some rules of 'kiln check' differ by it.", effect="log"
+    )
+    ignore: list[str] = setting(list, "Rules of 'kiln check' that do not count here, e.g. ['K004'].", effect="log")
     adapter: Adapter = Adapter()
     optim: Optim = Optim()
     train: Train = Train()

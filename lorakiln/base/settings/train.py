@@ -11,7 +11,7 @@ class Train(Section):
         0, "Stop after this many optimizer steps; 0: as many as the epochs hold.", effect="tensors", low=0
     )
     batch: int = setting(1, "Pictures a step and process.", effect="order", low=1)
-    accumulate: int = setting(1, "Batches whose gradients are added up before a step.", effect="order", low=1)
+    accumulate: int = setting(1, "Batches whose gradients are added up before a step.", effect="tensors", low=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = setting(
         "auto", "Arithmetic of the frozen base; 'auto': bf16 on a GPU that has it, else fp16; fp32 on a CPU. "
         "The adapter itself is always kept in fp32.", effect="loss",
