@@ -55,19 +55,22 @@ def inject_file(parts: Parts, names: Names, tensors: Mapping[str, Tensor]) -> Ne
     modules = by_module(tensors)
     unknown = sorted(set(modules) - set(places) - absent)
     if unknown:
-        raise UserError(f"not a LoRA of this model family: the base has no layer {unknown[0]} ({len(unknown)} unknown)")
-    adapters = [from_tensors(places[name], held) for name, held in modules.items() if name in places]
+        count = f"{len(unknown)} of {len(modules)} unknown"
+        raise UserError(f"not a LoRA of this model family: the base has no layer {unknown[0]} ({count})")
+    adapters = [
+        kind_of(name, held).from_tensors(places[name], held) for name, held in modules.items() if name in places
+    ]
     if not adapters:
         raise UserError(f"this LoRA changes none of {', '.join(parts)}")
     return Network(adapters, roots=parts.values())
 
 
-def from_tensors(place: Place, tensors: Mapping[str, Tensor]) -> Adapter:
-    """The adapter that a file describes for one layer, of whatever kind it is."""
+def kind_of(name: str, tensors: Mapping[str, Tensor]) -> type[Adapter]:
+    """The kind of adapter whose suffixes `tensors` has. Raises UserError where there is none."""
     for kind in kinds:
         if kinds[kind].recognises(frozenset(tensors)):
-            return kinds[kind].from_tensors(place, tensors)
-    raise UserError(f"{place.name}: unknown kind of adapter ({', '.join(sorted(tensors))})")
+            return kinds[kind]
+    raise UserError(f"{name}: unknown kind of adapter ({', '.join(sorted(tensors))})")
 
 
 def by_module(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

@@ -66,11 +66,56 @@ class LoKr(DenseAdapter):
     def scale_of(cls, tensors: Tensors, alpha: float, rank: int) -> float:
         return 1.0 if {"lokr_w1", "lokr_w2"} <= set(tensors) else alpha / rank
 
+    def __call__(self, x: Tensor) -> Tensor:
+        if self.place.is_conv or self.magnitude is not None or self.mask is not None or not self.active:
+            return super().__call__(x)
+        scale = self.width.scale * self.strength
+        first, second = _half(self.tensors, 1), _half(self.tensors, 2)
+        return _Kronecker.apply(x, *self.place.frozen(), first, second, scale)
+
     def delta(self, tensors: Tensors) -> Tensor:
         shape = self.place.weight.shape
         first_lm, second_kn = _half(tensors, 1), _half(tensors, 2).flatten(1)
-        delta = (first_lm[:, None, :, None] * second_kn[None, :, None, :]).reshape(shape)
-        return self.masked(delta if self.width.scale == 1 else delta * self.width.scale)
+        (rows, m), (k, n) = first_lm.shape, second_kn.shape
+        # as an outer product its gradient is two matrix-vector products and no large temporary
+        outer = torch.outer((first_lm * self.width.scale).flatten(), second_kn.flatten())
+        return self.masked(outer.view(rows, m, k, n).transpose(1, 2).reshape(shape))
+
+
+class _Kronecker(torch.autograd.Function):
+    """x W^T + b + scale * x (w1 (x) w2)^T without building the product; letters: T rows, out = l k, in = m n."""
+
+    @staticmethod
+    def forward(ctx, x, weight, bias, first_lm, second_kn, scale):
+        ctx.weight, ctx.scale, ctx.dtype = weight, scale, first_lm.dtype
+        first_lm, second_kn = first_lm.to(x.dtype), second_kn.to(x.dtype)
+        (rows, m), (k, n) = first_lm.shape, second_kn.shape
+        x_T = x.reshape(-1, m * n)
+        y_T = x_T.mm(weight.t()) if bias is None else torch.addmm(bias, x_T, weight.t())
+        half_Tmk = x_T.view(-1, n).mm(second_kn.t()).view(-1, m, k)
+        y_T.view(-1, rows, k).baddbmm_(first_lm.expand(len(x_T), -1, -1), half_Tmk, alpha=scale)
+        ctx.save_for_backward(x, first_lm, second_kn)
+        return y_T.view(*x.shape[:-1], -1)
+
+    @staticmethod
+    def backward(ctx, *gradients):
+        if torch.is_grad_enabled():
+            raise RuntimeError("a Kronecker layer cannot be differentiated twice")
+        (dy,) = gradients
+        x, first_lm, second_kn = ctx.saved_tensors
+        (rows, m), (k, n) = first_lm.shape, second_kn.shape
+        x_Tmn, dy_T = x.reshape(-1, n), dy.reshape(-1, rows * k)
+        dy_Tlk = dy_T.view(-1, rows, k)
+        half_Tmk = x_Tmn.mm(second_kn.t()).view(-1, m, k)  # as large as the output: computed again, not kept
+        dfirst = dy_Tlk.bmm(half_Tmk.mT).sum(0).mul_(ctx.scale).to(ctx.dtype)
+        dhalf_Tmk = (first_lm.t() * ctx.scale).expand(len(dy_T), -1, -1).bmm(dy_Tlk).view(-1, k)
+        dsecond = dhalf_Tmk.t().mm(x_Tmn).to(ctx.dtype)
+        dx = None
+        if ctx.needs_input_grad[0]:
+            dx = dy_T.mm(ctx.weight)
+            dx.view(-1, n).addmm_(dhalf_Tmk, second_kn)
+            dx = dx.view(x.shape)
+        return dx, None, None, dfirst, dsecond, None
 
 
 def split(size: int, factor: int) -> tuple[int, int]:

@@ -72,7 +72,7 @@ class LoRA(Adapter):
     def delta(self, tensors: Tensors) -> Tensor:
         up, down = tensors[UP].flatten(1), tensors[DOWN].flatten(1)
         product = rebuild_tucker(tensors[MID], up.t(), down) if MID in tensors else up @ down
-        return product.view(self.place.weight.shape) * self.width.scale
+        return product.reshape(self.place.weight.shape) * self.width.scale
 
     def change(self, x: Tensor) -> Tensor:
         if self.magnitude is not None:
@@ -82,7 +82,7 @@ class LoRA(Adapter):
     def __call__(self, x: Tensor) -> Tensor:
         if not self.active:
             return self.base(x)
-        if self.shared is not None:
+        if self.shared is not None:  # a plain LoRA
             return self.shared.output(self, x)
         if self.magnitude is not None:
             return self._normalised(x)
@@ -150,16 +150,15 @@ class SharedInput:
 
     def output(self, adapter: LoRA, x: Tensor) -> Tensor:
         """The layer's output for x (..., in), base and change."""
-        stamp = self._stamp(x)
-        if x is self.x and stamp == self.stamp and adapter in self.ready:
+        if x is self.x and adapter in self.ready and self._stamp(x) == self.stamp:
             y = self.ready.pop(adapter)
             if not self.ready:
                 self.forget()
             return y
-        weights, biases = zip(*[member.place.frozen() for member in self.adapters], strict=True)
-        downs, ups, scales = zip(*[member.factors() for member in self.adapters], strict=True)
-        outputs = lowrank.linears(x, weights, biases, downs, ups, scales)
-        self.x, self.stamp, self.ready = x, stamp, dict(zip(self.adapters, outputs, strict=True))
+        frozen = [member.place.frozen() for member in self.adapters]
+        factors = [member.factors() for member in self.adapters]
+        outputs = lowrank.linears(x, frozen, factors)
+        self.x, self.stamp, self.ready = x, self._stamp(x), dict(zip(self.adapters, outputs, strict=True))
         return self.ready.pop(adapter)
 
     def _stamp(self, x: Tensor) -> tuple:

@@ -21,15 +21,14 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Ten
 
 
 def linears(
-    x: Tensor,
-    weights: Sequence[Tensor],
-    biases: Sequence[Tensor | None],
-    downs: Sequence[Tensor],
-    ups: Sequence[Tensor],
-    scales: Sequence[float],
+    x: Tensor, frozen: Sequence[tuple[Tensor, Tensor | None]], factors: Sequence[tuple[Tensor, Tensor, float]]
 ) -> Sequence[Tensor]:
-    """`linear` for several layers that read the same x: one product makes the middles of them all."""
-    return _Linears.apply(x, weights, biases, scales, *downs, *ups)
+    """`linear` for several layers that read the same x: one product makes the middles of them all.
+
+    Of each layer (weight, bias) and (down, up, scale).
+    """
+    downs, ups, scales = zip(*factors, strict=True)
+    return _Linears.apply(x, frozen, scales, *downs, *ups)
 
 
 def scaled_linear(
@@ -94,10 +93,10 @@ class _Linear(torch.autograd.Function):
 
 class _Linears(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, x, weights, biases, scales, *factors):
-        n = len(weights)
+    def forward(ctx, x, frozen, scales, *factors):
+        n = len(frozen)
         ranks = [up.shape[1] for up in factors[n:]]
-        ctx.weights, ctx.scales, ctx.ranks, ctx.shape, ctx.dtype = weights, scales, ranks, x.shape, factors[0].dtype
+        ctx.frozen, ctx.scales, ctx.ranks, ctx.shape, ctx.dtype = frozen, scales, ranks, x.shape, factors[0].dtype
         down, ups = torch.cat(factors[:n]), factors[n:]
         if down.dtype is not x.dtype:
             down, ups = down.to(x.dtype), [up.to(x.dtype) for up in ups]
@@ -105,7 +104,7 @@ class _Linears(torch.autograd.Function):
         mid_T = x_T.mm(down.t())
         outputs = []
         for i, mid in enumerate(mid_T.split(ranks, 1)):
-            bias, weight = biases[i], weights[i]
+            weight, bias = frozen[i]
             y_T = x_T.mm(weight.t()) if bias is None else torch.addmm(bias, x_T, weight.t())
             outputs.append(y_T.addmm_(mid, ups[i].t(), alpha=scales[i]).view(*x.shape[:-1], -1))
         ctx.save_for_backward(x_T, mid_T, down, *ups)
@@ -120,14 +119,14 @@ class _Linears(torch.autograd.Function):
         dmid_T = torch.cat([_scaled(dys_T[i].mm(ups[i]), scales[i]) for i in range(n)], 1)
         dx = None
         if ctx.needs_input_grad[0]:
-            dx_T = dys_T[0].mm(ctx.weights[0])
-            for dy_T, weight in zip(dys_T[1:], ctx.weights[1:], strict=True):
-                dx_T.addmm_(dy_T, weight)
+            dx_T = dys_T[0].mm(ctx.frozen[0][0])
+            for i in range(1, n):
+                dx_T.addmm_(dys_T[i], ctx.frozen[i][0])
             dx = dx_T.addmm_(dmid_T, down).view(ctx.shape)
         ddowns = dmid_T.t().mm(x_T).to(ctx.dtype).split(ctx.ranks)
         mids = mid_T.split(ctx.ranks, 1)
         dups = [_cast(_scaled(dys_T[i].t().mm(mids[i]), scales[i]), ctx.dtype) for i in range(n)]
-        return dx, None, None, None, *ddowns, *dups
+        return dx, None, None, *ddowns, *dups
 
 
 class _ScaledLinear(torch.autograd.Function):
@@ -136,14 +135,17 @@ class _ScaledLinear(torch.autograd.Function):
     @staticmethod
     def forward(ctx, x, weight, bias, down, up, m, inverse, scale, strength):
         ctx.weight, ctx.scale, ctx.strength = weight, scale, strength
-        c = (m * inverse)[0]
+        c = m * inverse
         base_c = c if strength == 1 else torch.lerp(torch.ones_like(c), c, strength)
+        scaled_down = down * c
+        if down.dtype is not x.dtype:
+            base_c, scaled_down, up = base_c.to(x.dtype), scaled_down.to(x.dtype), up.to(x.dtype)
         x_T = x.reshape(-1, x.shape[-1])
-        scaled_T = x_T * base_c.to(x.dtype)
-        mid_T = x_T.mm((down * c).to(x.dtype).t())
+        scaled_T = x_T * base_c
+        mid_T = x_T.mm(scaled_down.t())
         y_T = scaled_T.mm(weight.t()) if bias is None else torch.addmm(bias, scaled_T, weight.t())
-        y_T.addmm_(mid_T, up.to(x.dtype).t(), alpha=scale)
-        ctx.save_for_backward(x_T, mid_T, down, up, c, base_c, inverse)
+        y_T.addmm_(mid_T, up.t(), alpha=scale)
+        ctx.save_for_backward(x_T, mid_T, down, up, c, base_c, scaled_down, inverse)
         ctx.shape = x.shape
         return y_T.view(*x.shape[:-1], -1)
 
@@ -151,19 +153,19 @@ class _ScaledLinear(torch.autograd.Function):
     def backward(ctx, *gradients):
         _refuse_second_derivative()
         (dy,) = gradients
-        x_T, mid_T, down, up, c, base_c, inverse = ctx.saved_tensors
+        x_T, mid_T, down, up, c, base_c, scaled_down, inverse = ctx.saved_tensors
         dy_T = dy.reshape(-1, dy.shape[-1])
-        dmid_T = _scaled(dy_T.mm(up.to(dy.dtype)), ctx.scale)
+        dmid_T = _scaled(dy_T.mm(up), ctx.scale)
         dscaled_T = dy_T.mm(ctx.weight)
         dscaled_down = dmid_T.t().mm(x_T).to(down.dtype)
-        dup = _scaled(dy_T.t().mm(mid_T), ctx.scale).to(up.dtype)
+        dup = _scaled(dy_T.t().mm(mid_T), ctx.scale).to(down.dtype)
         # c acts on the base's input and on down
-        dc = (x_T * dscaled_T).sum(0, dtype=c.dtype).mul_(ctx.strength) + (dscaled_down * down).sum(0)
+        dc = (x_T * dscaled_T).sum(0, dtype=c.dtype)
+        dc = _scaled(dc, ctx.strength).add_((dscaled_down * down).sum(0))
         dx = None
         if ctx.needs_input_grad[0]:
-            dx_T = dscaled_T.mul_(base_c.to(dy.dtype)).addmm_(dmid_T, (down * c).to(dy.dtype))
-            dx = dx_T.view(ctx.shape)
-        return dx, None, None, dscaled_down * c, dup, dc * inverse, None, None, None
+            dx = dscaled_T.mul_(base_c).addmm_(dmid_T, scaled_down).view(ctx.shape)
+        return dx, None, None, dscaled_down.mul_(c), dup, inverse * dc, None, None, None
 
 
 class _Conv2d(torch.autograd.Function):

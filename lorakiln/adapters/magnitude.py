@@ -43,8 +43,13 @@ class Magnitude:
 
     def set_square(self, square: Tensor) -> None:
         """Take over the squared norms of W + delta, in m's shape."""
-        self.inverse = square.clamp(min=torch.finfo(square.dtype).tiny).rsqrt()
+        self.inverse = inverse_root(square)
 
     def factor(self, m: Tensor) -> Tensor:
         """m / |W + delta|, what multiplies the changed weight."""
         return m * self.inverse
+
+
+def inverse_root(square: Tensor) -> Tensor:
+    """1 / sqrt, finite where a column of the weight is zero."""
+    return square.clamp(min=torch.finfo(square.dtype).tiny).rsqrt()

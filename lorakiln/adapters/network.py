@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from lorakiln.adapters.lora import LoRA, SharedInput
-from lorakiln.adapters.norms import refresh
+from lorakiln.adapters.norms import Norms
 from lorakiln.adapters.part import Adapter
 from lorakiln.adapters.place import Junction
 from lorakiln.adapters.spec import AdapterSpec
@@ -55,9 +55,10 @@ class Network:
         for adapter in self.adapters:
             Junction.of(adapter.place.layer).add(adapter)
         self.shared = list(_share(self.adapters, spec))
-        self._normalised = [adapter for adapter in self.adapters if adapter.magnitude is not None]
+        self._norms = Norms(self.adapters)
+        normalised = bool(self._norms.groups or self._norms.single)
         self._paced = False
-        self._hooks = [root.register_forward_pre_hook(self._before_forward) for root in roots if self._normalised]
+        self._hooks = [root.register_forward_pre_hook(self._before_forward) for root in roots if normalised]
         self.refresh()
 
     @property
@@ -100,9 +101,8 @@ class Network:
 
     def refresh(self) -> None:
         """Take DoRA's norms from the weights as they are now."""
-        if self._normalised:
-            with torch.inference_mode(False):
-                refresh(self._normalised)
+        with torch.inference_mode(False):
+            self._norms.refresh()
 
     def _before_forward(self, *_: object) -> None:
         if not self._paced:

@@ -10,55 +10,56 @@ import torch
 from torch import Tensor
 
 from lorakiln.adapters.lora import DOWN, MID, UP, LoRA
+from lorakiln.adapters.magnitude import inverse_root
 from lorakiln.adapters.part import Adapter
 
 
-@torch.no_grad()
-def refresh(adapters: Iterable[Adapter]) -> None:
-    """Take the norms of every adapter that has a magnitude, from the tensors as they are now."""
-    groups: dict[tuple, list[LoRA]] = {}
-    for adapter in adapters:
-        if adapter.magnitude is None:
-            continue
-        if isinstance(adapter, LoRA) and MID not in adapter.tensors:
-            shape = (adapter.place.weight.shape, adapter.width.rank, adapter.magnitude.axis)
-            groups.setdefault((*shape, adapter.place.weight.device), []).append(adapter)
-        else:
-            _whole(adapter)
-    for group in groups.values():
-        _closed(group)
+class Norms:
+    """The norms of all adapters that have a magnitude, LoRAs grouped by what they can be reckoned together by."""
 
+    def __init__(self, adapters: Iterable[Adapter]):
+        groups: dict[tuple, list[LoRA]] = {}
+        self.single: list[Adapter] = []  # LoHa, LoKr and Tucker: the norm of the weight that they build
+        for adapter in adapters:
+            if adapter.magnitude is None:
+                continue
+            if isinstance(adapter, LoRA) and MID not in adapter.tensors:
+                weight = adapter.place.weight
+                alike = (weight.shape, weight.device, adapter.width, adapter.magnitude.axis)
+                groups.setdefault(alike, []).append(adapter)
+            else:
+                self.single.append(adapter)
+        self.groups = list(groups.values())
 
-def _whole(adapter: Adapter) -> None:
-    """LoHa, LoKr and Tucker: the norm of the weight that they build."""
-    assert adapter.magnitude is not None
-    mask, adapter.mask = adapter.mask, None  # the norm is that of the whole change, whatever this step drops
-    delta = adapter.delta(adapter.tensors)
-    adapter.mask = mask
-    total = adapter.place.weight.to(delta.dtype) + delta
-    adapter.magnitude.set_square(total.square().sum(adapter.magnitude.summed, keepdim=True))
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take every norm from the tensors as they are now."""
+        for adapter in self.single:
+            adapter.refresh()
+        for group in self.groups:
+            _closed(group)
 
 
 def _closed(group: Sequence[LoRA]) -> None:
-    """Layers of one shape, rank and axis; letters: n layers, R rank, o rows and f columns of the weight as a matrix."""
+    """Layers of one shape, width and axis; letters: n layers, R rank, o rows and f columns of a weight as a matrix."""
     magnitudes = [adapter.magnitude for adapter in group if adapter.magnitude is not None]
-    down_nRf = torch.stack([adapter.tensors[DOWN].flatten(1) for adapter in group])
-    up_noR = torch.stack([adapter.tensors[UP].flatten(1) for adapter in group])
-    scale_n11 = down_nRf.new_tensor([adapter.width.scale for adapter in group])[:, None, None]
-    weights = [adapter.place.weight.flatten(1) for adapter in group]
+    down_nRf = _stacked([adapter.tensors[DOWN] for adapter in group]).flatten(2)
+    up_noR = _stacked([adapter.tensors[UP] for adapter in group]).flatten(2)
+    weights = [adapter.place.frozen()[0].flatten(1) for adapter in group]
+    scale = group[0].width.scale
     if magnitudes[0].axis == "input":
         crossed = _products([up.t() for up in up_noR], weights, torch.empty_like(down_nRf))
-        gram_nRR = up_noR.mT @ up_noR
-        extra_nf = (down_nRf * (2 * scale_n11 * crossed + scale_n11**2 * (gram_nRR @ down_nRf))).sum(1)
+        crossed.baddbmm_(up_noR.mT @ up_noR, down_nRf, beta=2 * scale, alpha=scale**2)
+        extra_nf = crossed.mul_(down_nRf).sum(1)
         extra = extra_nf.view(len(group), 1, group[0].place.weight.shape[1], -1).sum(-1)
     else:
         crossed = _products(weights, [down.t() for down in down_nRf], torch.empty_like(up_noR))
-        gram_nRR = down_nRf @ down_nRf.mT
-        extra = (up_noR * (2 * scale_n11 * crossed + scale_n11**2 * (up_noR @ gram_nRR))).sum(2)
-    shape = magnitudes[0].frozen_square.shape
-    squares = torch.stack([magnitude.frozen_square for magnitude in magnitudes]) + extra.view(-1, *shape)
-    for magnitude, square in zip(magnitudes, squares, strict=True):
-        magnitude.set_square(square)
+        crossed.baddbmm_(up_noR, down_nRf @ down_nRf.mT, beta=2 * scale, alpha=scale**2)
+        extra = crossed.mul_(up_noR).sum(2)
+    frozen = torch.stack([magnitude.frozen_square for magnitude in magnitudes])
+    inverses = inverse_root(frozen + extra.view_as(frozen))
+    for magnitude, inverse in zip(magnitudes, inverses, strict=True):
+        magnitude.inverse = inverse
 
 
 def _products(lefts: Sequence[Tensor], rights: Sequence[Tensor], out: Tensor) -> Tensor:
@@ -66,3 +67,15 @@ def _products(lefts: Sequence[Tensor], rights: Sequence[Tensor], out: Tensor) ->
     for left, right, into in zip(lefts, rights, out, strict=True):
         torch.mm(left.to(out.dtype), right.to(out.dtype), out=into)
     return out
+
+
+def _stacked(tensors: Sequence[Tensor]) -> Tensor:
+    """Same-shape tensors along a new first dimension; without a copy where they lie side by side in one buffer."""
+    first, size = tensors[0].detach(), tensors[0].numel() * tensors[0].element_size()
+    address = first.data_ptr()
+    storage = first.untyped_storage()
+    inside = storage.data_ptr() + storage.nbytes() >= address + len(tensors) * size
+    beside = all(t.data_ptr() == address + i * size and t.is_contiguous() for i, t in enumerate(tensors))
+    if not inside or not beside:
+        return torch.stack([tensor.detach() for tensor in tensors])
+    return first.as_strided((len(tensors), *first.shape), (first.numel(), *first.stride()))

@@ -124,6 +124,16 @@ class Adapter:
             delta = (weight + delta) * self.magnitude.factor(tensors[SCALE]) - weight
         return delta if self.strength == 1 else delta * self.strength
 
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Take the norms that the magnitude divides by from the tensors as they are, by building the weight."""
+        if self.magnitude is not None:
+            mask, self.mask = self.mask, None  # the norm is that of the whole change, whatever this step drops
+            delta = self.delta(self.tensors)
+            self.mask = mask
+            total = self.place.weight.to(delta.dtype) + delta
+            self.magnitude.set_square(total.square().sum(self.magnitude.summed, keepdim=True))
+
     def change(self, x: Tensor) -> Tensor:
         """The change of the layer's output."""
         return self.place.product(x, self.weight_change().to(x.dtype))

@@ -94,19 +94,25 @@ class Junction:
         if junction is None:
             junction = cls(layer)
             layer.__dict__["_kiln_junction"] = junction
-            layer.__dict__["forward"] = junction
         return junction
 
     def add(self, adapter: "Adapter") -> None:
         self.adapters.append(adapter)
+        self._install()
 
     def discard(self, adapter: "Adapter") -> None:
         """Take one adapter off; without any, the module is as it was before the first."""
         if adapter in self.adapters:
             self.adapters.remove(adapter)
+        self._install()
+
+    def _install(self) -> None:
+        own = self.layer.__dict__
         if not self.adapters:
-            self.layer.__dict__.pop("_kiln_junction", None)
-            self.layer.__dict__.pop("forward", None)
+            own.pop("_kiln_junction", None)
+            own.pop("forward", None)
+        else:  # one adapter is called without a detour
+            own["forward"] = self.adapters[0] if len(self.adapters) == 1 else self
 
     def keep(self, adapter: "Adapter", weight: Tensor) -> None:
         """Remember the weight that `adapter` is about to be merged into."""

@@ -37,3 +37,20 @@ def load(
 
     vae_place = find(vae) if vae else None
     return sdxl.load(find(path), vae=vae_place, dtype=dtype, device=device, predicts=prediction, ztsnr=ztsnr)
+
+
+def layer_names(base: str | Path = "") -> dict[str, dict[str, str]]:
+    """Part -> module path -> kohya's name of every layer that an adapter may sit on, convolutions included.
+
+    Reads headers only. Without a `base` the names are those of true SDXL. Raises UserError as `load` does.
+    """
+    from lorakiln.families.places import find
+    from lorakiln.families.sdxl import keys, source
+    from lorakiln.families.sdxl.load import build
+
+    sources = source.open_checkpoint(find(base)).sources if base else {}
+    names = {}
+    for part in ("unet", "te1", "te2"):
+        config = sources[part].config if base else source.shipped(source.CONFIG_NAME[part])
+        names[part] = keys.kohya_names(part, build(part, config), config, conv=True)
+    return names

@@ -7,6 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from lorakiln import families
+from lorakiln.adapters.files.names import to_kohya
 from lorakiln.adapters.files.read import read
 from lorakiln.adapters.inject import inject_file
 from lorakiln.adapters.network import Network
@@ -78,7 +79,7 @@ def draw_order(order: Order, on_step: Callable[[int, int], None] | None = None) 
 def load_lora(family: Family, path: Path, strength: float) -> Network:
     """Put a LoRA file on the base. Raises UserError for one of another family."""
     names = {part: family.module_names(part, conv=True) for part in family.parts}
-    tensors = read(path).tensors
+    tensors = to_kohya(read(path), names)
     try:
         network = inject_file(family.parts, names, tensors)
     except UserError as error:

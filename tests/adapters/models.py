@@ -13,12 +13,14 @@ from lorakiln.families.sdxl.load import build
 from lorakiln.families.sdxl.source import CONFIG_NAME, shipped
 from tests.tiny import tiny_config
 
+CONFIG = tiny_config("unet") | {"layers_per_block": 1, "transformer_layers_per_block": [1, 1, 1]}
+
 
 @cache
 def tiny_unet(seed: int = 0) -> nn.Module:
     """The tiny SDXL UNet, frozen, in eval mode; built once: a test takes its adapters off again."""
     torch.manual_seed(seed)
-    unet = build("unet", tiny_config("unet")).to_empty(device="cpu")
+    unet = build("unet", CONFIG).to_empty(device="cpu")
     for name, tensor in unet.named_parameters():
         nn.init.normal_(tensor, std=0.2 if tensor.dim() > 1 else 0.05)
         if "norm" in name and name.endswith("weight"):
@@ -28,7 +30,7 @@ def tiny_unet(seed: int = 0) -> nn.Module:
 
 def unet_names(conv: bool = True) -> dict[str, dict[str, str]]:
     """kohya's names of the tiny UNet's layers."""
-    return {"unet": keys.kohya_names("unet", tiny_unet(), tiny_config("unet"), conv=conv)}
+    return {"unet": keys.kohya_names("unet", tiny_unet(), CONFIG, conv=conv)}
 
 
 def meta_sdxl(part: str) -> tuple[nn.Module, dict[str, str]]:
@@ -42,12 +44,11 @@ def meta_sdxl(part: str) -> tuple[nn.Module, dict[str, str]]:
 def unet_inputs(batch: int = 2, size: int = 8) -> dict:
     """One forward's arguments for the tiny UNet."""
     rng = torch.Generator().manual_seed(5)
-    config = tiny_config("unet")
-    pooled = config["projection_class_embeddings_input_dim"] - 6 * config["addition_time_embed_dim"]
+    pooled = CONFIG["projection_class_embeddings_input_dim"] - 6 * CONFIG["addition_time_embed_dim"]
     return {
         "sample": torch.randn(batch, 4, size, size, generator=rng),
         "timestep": torch.tensor([10, 700, 30, 999][:batch]),
-        "encoder_hidden_states": torch.randn(batch, 7, config["cross_attention_dim"], generator=rng),
+        "encoder_hidden_states": torch.randn(batch, 7, CONFIG["cross_attention_dim"], generator=rng),
         "added_cond_kwargs": {
             "text_embeds": torch.randn(batch, pooled, generator=rng),
             "time_ids": torch.tensor([[64.0, 64, 0, 0, 64, 64]]).expand(batch, 6),
@@ -77,4 +78,5 @@ def stir(network: Network, std: float = 0.05, seed: int = 9) -> Network:
     for trained in network.trained():
         parameter = trained.parameter
         parameter += torch.randn(parameter.shape, generator=rng, dtype=parameter.dtype) * std
+    network.refresh()
     return network

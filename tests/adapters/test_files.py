@@ -27,11 +27,22 @@ TENSORS = {
     "a.alpha": torch.tensor(1.1),
 }
 HEADER = Header(
-    recipe='base = "x"\n[adapter]\nrank = 4\n', adapter=AdapterSpec(rank=4, alpha=2), title="emoji",
-    dataset_hash="d" * 64, base_name="starter", base_hash="b" * 64,
-    steps=100, epoch=2, max_steps=200, num_epochs=4, seed=7, learning_rates={"unet": 1e-4}, tag_frequency={"10_cat": {"cat": 3, "à la mode": 1}}, trigger_phrase="emoji",
+    recipe='base = "x"\n[adapter]\nrank = 4\n',
+    adapter=AdapterSpec(rank=4, alpha=2),
+    title="emoji",
+    dataset_hash="d" * 64,
+    base_name="starter",
+    base_hash="b" * 64,
+    steps=100,
+    epoch=2,
+    max_steps=200,
+    num_epochs=4,
+    seed=7,
+    learning_rates={"unet": 1e-4},
+    tag_frequency={"10_cat": {"cat": 3, "à la mode": 1}},
+    trigger_phrase="emoji",
     settings={"noise_offset": 0.05, "min_snr_gamma": None},
-)  # fmt: skip
+)
 
 
 @pytest.mark.parametrize(("dtype", "code"), [("fp32", "F32"), ("bf16", "BF16"), ("fp16", "F16")])

@@ -142,7 +142,9 @@ def test_forward_and_gradients_equal_peft(layer, options):
     source = holder.layer
     copy = type(source)(*_arguments(source)).double()
     copy.load_state_dict(source.state_dict())
-    peer = inject_adapter_in_model(LoraConfig(r=3, lora_alpha=1.5, target_modules=["layer"], **options), nn.ModuleDict({"layer": copy}))
+    peer = inject_adapter_in_model(
+        LoraConfig(r=3, lora_alpha=1.5, target_modules=["layer"], **options), nn.ModuleDict({"layer": copy})
+    )
     peer = peer.double()["layer"]
     theirs = {"lora_down.weight": peer.lora_A["default"].weight, "lora_up.weight": peer.lora_B["default"].weight}
     if dora:

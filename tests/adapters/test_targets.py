@@ -44,7 +44,7 @@ def test_names_are_kohyas():
     network = inject({"unet": tiny_unet()}, unet_names(), AdapterSpec(rank=2), 0)
     names = set(network.state_dict())
     network.remove()
-    stem = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn1_to_q"
+    stem = "lora_unet_input_blocks_3_1_transformer_blocks_0_attn1_to_q"
     assert {f"{stem}.lora_down.weight", f"{stem}.lora_up.weight", f"{stem}.alpha"} <= names
 
 

@@ -2,7 +2,9 @@
 
 import json
 import random
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw
@@ -37,26 +39,27 @@ def draw_picture(path: Path, size: tuple[int, int], seed: int) -> None:
     picture.save(path)
 
 
+def recipe_table(base: Path, pictures: Path, folder: Path, **changes: Any) -> dict[str, Any]:
+    """The settings of a run of a few seconds below `folder`, with changes laid over them, section by section."""
+    small: dict[str, Any] = {
+        "base": str(base),
+        "runs": str(folder / "runs"),
+        "prediction": "epsilon",
+        "adapter": {"rank": 4, "alpha": 4.0},
+        "optim": {"lr": 1e-3, "warmup": 2.0},
+        "train": {"epochs": 3, "batch": 2},
+        "cache": {"folder": str(folder / "cache")},
+        "dataset": [{"folder": str(pictures), "bucket_step": 16, "shuffle": True, "keep_tokens": 1}],
+    }
+    for section, values in changes.items():
+        small[section] = small.get(section, {}) | values if isinstance(values, dict) else values
+    return small
+
+
 @pytest.fixture
 def make(base, pictures, tmp_path):
-    """A recipe table with changes laid over it, section by section."""
-
-    def table(**changes) -> dict:
-        small = {
-            "base": str(base),
-            "runs": str(tmp_path / "runs"),
-            "prediction": "epsilon",
-            "adapter": {"rank": 4, "alpha": 4.0},
-            "optim": {"lr": 1e-3, "warmup": 2.0},
-            "train": {"epochs": 3, "batch": 2},
-            "cache": {"folder": str(tmp_path / "cache")},
-            "dataset": [{"folder": str(pictures), "bucket_step": 16, "shuffle": True, "keep_tokens": 1}],
-        }
-        for section, values in changes.items():
-            small[section] = small.get(section, {}) | values if isinstance(values, dict) else values
-        return small
-
-    return table
+    """`recipe_table` in the test's own folder."""
+    return partial(recipe_table, base, pictures, tmp_path)
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ import tomlkit
 from lorakiln.base import recipe as recipes
 from lorakiln.base.errors import UserError
 from lorakiln.runs.run import train
-from tests.runs.conftest import events, losses
+from tests.runs.conftest import events, losses, recipe_table
 
 ROOT = Path(__file__).parent.parent.parent
 LENGTH = {"train": {"epochs": 4}, "save": {"epochs": 1}, "sample": {"prompts": ["red"], "count": 2, "epochs": 1}}
@@ -42,22 +42,40 @@ def outcome(folder: Path) -> tuple[bytes, list[tuple[int, float]]]:
     return (folder / "a.safetensors").read_bytes(), steps
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, base, pictures) -> tuple[bytes, list[tuple[int, float]]]:
+    """The outcome of the run that was never stopped, in a process of its own."""
+    folder = tmp_path_factory.mktemp("whole")
+    recipe = folder / "a.toml"
+    recipe.write_text(tomlkit.dumps(recipe_table(base, pictures, folder, name="a", **LENGTH)))
+    done = kiln("train", recipe)
+    assert done.returncode == 0, done.stderr
+    return outcome(folder / "runs" / "a")
+
+
 PLACES = [("step", 7), ("checkpoints", 2), ("state-", 3), ("samples", 2), ("cache", 3), ("a.safetensors", 1)]
 
 
 @pytest.mark.parametrize("place", PLACES, ids=lambda place: f"{place[0]}-{place[1]}")
-def test_a_killed_run_resumes_to_the_same_bytes(recipe_file, tmp_path, place):
-    whole = recipe_file("a", runs=str(tmp_path / "whole"), cache={"folder": str(tmp_path / "whole cache")})
-    assert kiln("train", whole).returncode == 0
-    recipe = recipe_file("a")
+def test_a_killed_run_resumes_to_the_same_bytes(recipe_file, whole, tmp_path, place):
+    recipe, folder = recipe_file("a"), tmp_path / "runs" / "a"
     assert kiln("train", recipe, kill=place).returncode == -signal.SIGKILL
-    again = ["--resume"] if (tmp_path / "runs" / "a" / "recipe.toml").exists() else []
-    done = kiln("train", recipe, *again)
-    assert done.returncode == 0, done.stderr
-    expected, got = outcome(tmp_path / "whole" / "a"), outcome(tmp_path / "runs" / "a")
-    assert got[1] == expected[1]
-    assert got[0] == expected[0]
-    assert not list((tmp_path / "runs").rglob("*.tmp")), "leftovers of the kill"
+    started = (folder / "recipe.toml").exists()
+    assert started == (place[0] != "cache"), "nothing is written before the pictures are known to be good"
+    train(recipes.read(recipe), recipe, resume=started)
+    got = outcome(folder)
+    assert got[1] == whole[1]
+    assert got[0] == whole[0]
+    assert not list(folder.rglob("*.tmp")), "leftovers of the kill"
+
+
+def test_a_run_that_is_killed_again_and_again_still_arrives(recipe_file, whole, tmp_path):
+    """Three processes, each killed at another place, and a fourth that ends the run."""
+    recipe = recipe_file("a")
+    for words, place in [([], ("step", 3)), (["--resume"], ("checkpoints", 1)), (["--resume"], ("step", 11))]:
+        assert kiln("train", recipe, *words, kill=place).returncode == -signal.SIGKILL
+    assert kiln("train", recipe, "--resume").returncode == 0
+    assert outcome(tmp_path / "runs" / "a") == whole
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

@@ -1,6 +1,7 @@
 """The names that tools give to a LoRA's tensors, and the way from each of them to kohya's."""
 
 import json
+import re
 from collections.abc import Mapping
 
 import torch
@@ -8,8 +9,8 @@ from torch import Tensor
 
 from lorakiln.adapters.files.read import AdapterFile
 
-# how diffusers and peft begin a tensor's name, longest first
-PREFIXES = {"unet.": "unet", "text_encoder_2.": "te2", "text_encoder.": "te1", "base_model.model.": "unet"}
+# how diffusers and peft begin a tensor's name; a UNet saved alone has no beginning
+PREFIXES = {"unet.": "unet", "text_encoder_2.": "te2", "text_encoder.": "te1", "base_model.model.": "unet", "": "unet"}
 # the start of kohya-style names that follow diffusers' paths
 STYLES = {"unet": "lora_unet_", "te1": "lora_te1_", "te2": "lora_te2_"}
 SUFFIXES = {
@@ -55,7 +56,8 @@ def to_kohya(file: AdapterFile, names: Names) -> dict[str, Tensor]:
         elif module in flat:
             named[f"{flat[module]}.{suffix}"] = tensor
         else:
-            named[_from_path(key, flat) or key] = tensor
+            # peft's magnitudes are over the output, whatever dimensions it gives them
+            named[_from_path(key, flat) or key] = tensor.flatten() if "lora_magnitude_vector" in key else tensor
     return _with_alphas(named, file, names)
 
 
@@ -96,10 +98,14 @@ def _with_alphas(named: dict[str, Tensor], file: AdapterFile, names: Names) -> d
 def _peft_alpha(config: Mapping[str, object], part: str, path: str, rank: int) -> float:
     """scale * rank, from the configuration that diffusers writes: `unet.lora_alpha`, `unet.use_rslora`, ..."""
     prefix = {"unet": "unet.", "te1": "text_encoder.", "te2": "text_encoder_2."}[part]
-    pattern = config.get(prefix + "alpha_pattern") or {}
-    assert isinstance(pattern, dict)
-    alpha = next(
-        (value for end, value in pattern.items() if path.endswith(end)), config.get(prefix + "lora_alpha", rank)
-    )
-    assert isinstance(alpha, int | float)
-    return float(alpha) * (rank**0.5 if config.get(prefix + "use_rslora") else 1.0)
+
+    def told(name: str) -> object:
+        return config.get(prefix + name, config.get(name))
+
+    alpha, patterns = told("lora_alpha"), told("alpha_pattern")
+    for pattern, value in patterns.items() if isinstance(patterns, dict) else ():
+        if re.fullmatch(rf"(.*\.)?({pattern})", path):
+            alpha = value
+            break
+    alpha = float(alpha) if isinstance(alpha, int | float) else float(rank)
+    return alpha * (rank**0.5 if told("use_rslora") else 1.0)

@@ -6,6 +6,7 @@ The safetensors library writes metadata in random order, so the format is writte
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -41,22 +42,36 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
 
 
 def pieces(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterable[bytes]:
-    """The file's bytes, one tensor at a time. Wide dtypes come first, so that every tensor starts aligned."""
+    """The file's bytes: length and header, then one tensor at a time."""
+    shapes = {name: (CODES[tensor.dtype], list(tensor.shape)) for name, tensor in tensors.items()}
+    order, head = header(shapes, metadata)
+    yield head
+    for name in order:
+        yield raw(tensors[name])
+
+
+def header(shapes: Mapping[str, tuple[str, list[int]]], metadata: Mapping[str, str]) -> tuple[list[str], bytes]:
+    """(the order of the tensors, the file's first bytes) for names with safetensors' dtype code and shape.
+
+    Wide dtypes come first, so that every tensor starts aligned.
+    """
     assert all(isinstance(value, str) for value in metadata.values()), "safetensors metadata are strings"
-    ordered = sorted(tensors, key=lambda name: (-tensors[name].element_size(), name))
-    header: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
+    ordered = sorted(shapes, key=lambda name: (-_bytes_each(shapes[name][0]), name))
+    table: dict[str, object] = {"__metadata__": dict(metadata)} if metadata else {}
     start = 0
     for name in ordered:
-        tensor = tensors[name]
-        end = start + tensor.numel() * tensor.element_size()
-        header[name] = {"dtype": CODES[tensor.dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
+        code, shape = shapes[name]
+        end = start + math.prod(shape) * _bytes_each(code)
+        table[name] = {"dtype": code, "shape": shape, "data_offsets": [start, end]}
         start = end
-    text = json.dumps(header, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    text = json.dumps(table, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    yield len(text).to_bytes(8, "little")
-    yield text
-    for name in ordered:
-        yield _bytes(tensors[name])
+    return ordered, len(text).to_bytes(8, "little") + text
+
+
+def raw(tensor: Tensor) -> bytes:
+    """A tensor's own bytes."""
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
 
 
 def hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[str, str]:
@@ -67,7 +82,7 @@ def hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[s
     whole, legacy, position = hashlib.sha256(), hashlib.sha256(), 0
     training = {key: value for key, value in metadata.items() if key.startswith("ss_")}
     for index, piece in enumerate(pieces(tensors, training)):
-        if index >= 2:  # after length and header
+        if index:  # after the header
             whole.update(piece)
         low, high = LEGACY_START - position, LEGACY_START + LEGACY_LENGTH - position
         if high > 0:
@@ -85,5 +100,5 @@ def _as(tensor: Tensor, name: str, dtype: str) -> Tensor:
     return cast
 
 
-def _bytes(tensor: Tensor) -> bytes:
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+def _bytes_each(code: str) -> int:
+    return next((int(digits) // 8 for digits in ("64", "32", "16", "8") if digits in code), 1)
