@@ -15,7 +15,7 @@ from typer.exceptions import Abort, TyperException
 
 from lorakiln import __version__
 from lorakiln.base.errors import UserError
-from lorakiln.cli import draw, exchange, settings, train
+from lorakiln.cli import advise, curate, draw, exchange, lora, probe, settings, tag, train
 
 app = typer.Typer(
     name="kiln",
@@ -23,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (train, draw, exchange, settings):
+for group in (advise, probe, curate, tag, train, draw, lora, exchange, settings):
     group.add_verbs(app)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from lorakiln.base.errors import UserError
 
 if TYPE_CHECKING:
+    from lorakiln.base.settings import Recipe
     from lorakiln.exchange.report import Import
 
 
@@ -93,23 +94,8 @@ def export(
     """Write a recipe for kohya_ss or sd-scripts, and say what they cannot express."""
     from lorakiln.base.files import write_text
     from lorakiln.base.recipe import read
-    from lorakiln.exchange.export import command, dataset_file, export, prompt_lines
-    from lorakiln.exchange.export_gui import preset
 
-    settings = read(recipe, changes)
-    if to == "kohya":
-        table, problems = preset(settings)
-        files = {out or Path(f"{recipe.stem}.json"): json.dumps(table, indent=2) + "\n"}
-    elif to == "sd-scripts":
-        exported = export(settings)
-        problems, folder = exported.problems, out or Path(recipe.stem)
-        files = {folder / "train.sh": command(exported, str(folder / "dataset.toml"))}
-        if exported.datasets:
-            files[folder / "dataset.toml"] = dataset_file(exported)
-        if settings.sample.prompts:
-            files[folder / "prompts.txt"] = prompt_lines(settings)
-    else:
-        raise UserError(f"--to {to}: choose from kohya, sd-scripts")
+    files, problems = _exported(read(recipe, changes), recipe, to, out)
     if out:
         for path in files:
             if path.exists() and not overwrite:
@@ -123,3 +109,24 @@ def export(
         typer.echo(str(path) if out else text)
     for problem in problems:
         typer.echo(f"cannot be expressed: {problem}", err=True)
+
+
+def _exported(settings: "Recipe", recipe: Path, to: str, out: Path | None) -> tuple[dict[Path, str], list[str]]:
+    """(files with their text, what cannot be expressed) for one tool."""
+    from lorakiln.exchange.export import command, dataset_file, export, prompt_lines
+    from lorakiln.exchange.export_gui import preset
+
+    if to == "kohya":
+        table, problems = preset(settings)
+        return {out or Path(f"{recipe.stem}.json"): json.dumps(table, indent=2) + "\n"}, problems
+    if to != "sd-scripts":
+        raise UserError(f"--to {to}: choose from kohya, sd-scripts")
+    exported, folder = export(settings), out or Path(recipe.stem)
+    if "sample_prompts" in exported.arguments and settings.sample.prompts:
+        exported.arguments["sample_prompts"] = str(folder / "prompts.txt")
+    files = {folder / "train.sh": command(exported, str(folder / "dataset.toml"))}
+    if exported.datasets:
+        files[folder / "dataset.toml"] = dataset_file(exported)
+    if settings.sample.prompts:
+        files[folder / "prompts.txt"] = prompt_lines(settings)
+    return files, exported.problems

@@ -1,0 +1,34 @@
+"""Sample prompts that show what was learned: captions of the set's own, dressed in the base's dialect."""
+
+from lorakiln.advise.pictures import Pictures, trigger_place
+from lorakiln.advise.profiles import Profile
+from lorakiln.tag import captions
+
+COUNT = 4
+LONGEST = 12  # tags taken over from a caption
+
+
+def sample_prompts(pictures: Pictures, profile: Profile | None, trigger: str = "") -> list[str]:
+    """Up to four prompts, spread over the set's captions, with the base's quality words in front.
+
+    A trigger that the captions lack is put first. Without captions: the trigger alone.
+    """
+    texts = pictures.written()
+    found = trigger_place(texts)
+    word = trigger or (found[0] if found else "")
+    picked = [texts[round(place * (len(texts) - 1) / max(1, COUNT - 1))] for place in range(COUNT)] if texts else [""]
+    prompts = []
+    for text in dict.fromkeys(picked):
+        prompt = _prompt(text, word, profile)
+        if prompt and prompt not in prompts:
+            prompts.append(prompt)
+    return prompts or ["a picture"]
+
+
+def _prompt(text: str, word: str, profile: Profile | None) -> str:
+    quality = list(captions.parse(profile.quality)) if profile else []
+    first = text.splitlines()[0] if text else ""
+    tags = [tag for tag in captions.parse(first) if tag not in quality][:LONGEST]
+    if word and not any(word in tag for tag in tags):
+        tags.insert(0, word)
+    return ", ".join([*quality, *tags]).replace(" --", " ")

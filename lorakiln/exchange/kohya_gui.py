@@ -1,0 +1,315 @@
+"""kohya_ss's GUI presets: what the GUI makes of a saved .json before sd-scripts sees it, key by key."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from lorakiln.exchange import elsewhere
+from lorakiln.exchange.arguments import ARGUMENTS, Unreadable, overlay, parse_command_line, read_value
+from lorakiln.exchange.network import PREFIX
+from lorakiln.exchange.report import Given, Key, Sheet
+from lorakiln.exchange.sd_scripts import DEFAULTS, network_args_row, translate, with_network_args
+
+# what a fresh GUI shows where a preset is silent
+GUI_DEFAULTS = DEFAULTS | {
+    "network_dim": 8, "learning_rate": 1e-4, "lr_scheduler": "cosine", "lr_warmup_steps": 0.1, "enable_bucket": True,
+    "max_bucket_reso": 2048, "bucket_no_upscale": True, "cache_latents": True, "caption_extension": ".txt",
+    "mixed_precision": "fp16", "save_precision": "fp16", "save_every_n_epochs": 1, "max_train_epochs": 1,
+    "max_token_length": 75,
+}  # fmt: skip
+RENAMED = {
+    "max_resolution": "resolution", "optimizer": "optimizer_type", "lora_network_weights": "network_weights",
+    "sdxl_cache_text_encoder_outputs": "cache_text_encoder_outputs", "sdxl_no_half_vae": "no_half_vae",
+    "lowvram": "lowram",
+}  # fmt: skip
+# text in a number's place: the GUI reads int(text) or float(text), and takes this where that fails
+INTEGERS = {
+    "clip_skip": 0, "epoch": 0, "gradient_accumulation_steps": 0, "keep_tokens": 0, "lr_warmup": 0,
+    "max_data_loader_n_workers": 0, "max_train_epochs": 0, "save_every_n_epochs": 0, "seed": 0, "max_train_steps": 0,
+    "lr_scheduler_num_cycles": 1, "max_token_length": 75,
+}  # fmt: skip
+NUMBERS = {
+    "adaptive_noise_scale": 0.0, "noise_offset": 0.0, "learning_rate": 0.0, "text_encoder_lr": 0.0, "unet_lr": 0.0,
+    "lr_scheduler_power": 1.0,
+}  # fmt: skip
+LYCORIS = {
+    "LyCORIS/LoCon": "locon", "LoCon": "locon", "LyCORIS/LoHa": "loha", "LyCORIS/LoKr": "lokr", "LyCORIS/iA3": "ia3",
+    "LyCORIS/DyLoRA": "dylora", "LyCORIS/GLoRA": "glora", "LyCORIS/Diag-OFT": "diag-oft", "LyCORIS/BOFT": "boft",
+    "LyCORIS/Native Fine-Tuning": "full",
+}  # fmt: skip
+MODULES = {"Standard": "networks.lora", "Kohya LoCon": "networks.lora", "LoRA-FA": "networks.lora_fa",
+           "Kohya DyLoRA": "networks.dylora", "Flux1": "networks.lora_flux"}  # fmt: skip
+_BLOCKS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold", "block_dims", "block_alphas",
+           "conv_block_dims", "conv_block_alphas", "rank_dropout", "module_dropout")  # fmt: skip
+_LYCORIS = (
+    "conv_dim",
+    "conv_alpha",
+    "rank_dropout",
+    "module_dropout",
+    "use_scalar",
+    "rank_dropout_scale",
+    "train_norm",
+)
+# which network arguments the GUI hands on for which type
+HANDED = {
+    "Standard": _BLOCKS,
+    "LoRA-FA": _BLOCKS,
+    "Kohya LoCon": ("conv_dim", "conv_alpha", *_BLOCKS),
+    "Kohya DyLoRA": ("conv_dim", "conv_alpha", "unit", *_BLOCKS),
+    "LyCORIS/LoCon": (*_LYCORIS, "bypass_mode", "dora_wd", "use_tucker"),
+    "LoCon": (*_LYCORIS, "bypass_mode", "dora_wd", "use_tucker"),
+    "LyCORIS/LoHa": (*_LYCORIS, "bypass_mode", "dora_wd", "use_tucker"),
+    "LyCORIS/LoKr": (*_LYCORIS, "bypass_mode", "dora_wd", "factor", "use_cp", "decompose_both"),
+    "LyCORIS/iA3": ("conv_dim", "conv_alpha", "train_on_input"),
+    "LyCORIS/DyLoRA": ("conv_dim", "conv_alpha", "use_tucker", "unit", "rank_dropout", "module_dropout", "train_norm"),
+    "LyCORIS/GLoRA": ("conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "rank_dropout_scale", "train_norm"),
+    "LyCORIS/Diag-OFT": (*_LYCORIS, "use_tucker", "constrain", "rescaled"),
+    "LyCORIS/BOFT": (*_LYCORIS, "use_tucker", "constrain", "rescaled"),
+}
+NETWORK_KEYS = {key for keys in HANDED.values() for key in keys}
+GONE = {
+    "no_token_padding": "has no effect when a LoRA is trained",
+    "stop_text_encoder_training_pct": "the GUI never handed it on",
+    "conv_dims": "today's name is conv_block_dims",
+    "conv_alphas": "today's name is conv_block_alphas",
+    "use_wandb": "today's name is log_with",
+    "model_list": "only a list on the screen",
+    "save_as_bool": "a button of the GUI",
+    "train_blocks": "belongs to Flux",
+    "loraplus_lr_ratio": "the GUI writes it where sd-scripts does not look (it belongs into network_args)",
+    "loraplus_unet_lr_ratio": "the GUI writes it where sd-scripts does not look (it belongs into network_args)",
+    "loraplus_text_encoder_lr_ratio": "the GUI writes it where sd-scripts does not look (it belongs into network_args)",
+}
+FLUX = {
+    "ae", "clip_l", "t5xxl", "t5xxl_max_token_length", "discrete_flow_shift", "model_prediction_type", "split_mode",
+    "timestep_sampling", "guidance_scale", "apply_t5_attn_mask", "mem_eff_save", "flux1_cache_text_encoder_outputs",
+    "flux1_cache_text_encoder_outputs_to_disk", "split_qkv",
+}  # fmt: skip
+EXTRA = "additional_parameters"
+
+
+def preset(table: Mapping[str, Any]) -> tuple[Sheet, list[str]]:
+    """A saved preset: the sheet with every key told, and the settings still to give."""
+    keys = Keys(table)
+    keys.plain()
+    keys.network()
+    keys.noise()
+    keys.length()
+    keys.rates()
+    given, extra_rows = parse_command_line(str(table.get(EXTRA) or ""), f"{EXTRA}:")
+    merged, overridden = overlay(keys.given, given, "additional_parameters")
+    if "network_args" in given:
+        dropped = [name for name in merged if name.startswith(PREFIX)]
+        overridden += [Key(merged[n].key, merged[n].value, "no-effect", "", "additional_parameters has --network_args")
+                       for n in dropped if merged[n].key]  # fmt: skip
+        merged = {name: one for name, one in merged.items() if name not in dropped}
+    if "max_train_steps" in given and "max_train_epochs" not in given and keys.by_epoch:
+        merged.pop("max_train_epochs", None)
+        overridden.append(
+            Key("epoch", table.get("epoch"), "no-effect", "", "additional_parameters has --max_train_steps")
+        )
+    sheet = Sheet(with_network_args(merged), keys.defaults)
+    unique = {row.key: row for row in [*keys.rows, *overridden, *extra_rows]}
+    sheet.add(unique.values())
+    if EXTRA in table:
+        parts = [*given, *extra_rows]
+        fate = "mapped" if parts else "no-effect"
+        sheet.add(
+            [Key(EXTRA, table[EXTRA], fate, "", "a command line; each of its parts has a line" if parts else "empty")]
+        )
+    asked = translate(sheet)
+    network_args_row(sheet)
+    _dropped_zeros(sheet)
+    return sheet, asked
+
+
+def _dropped_zeros(sheet: Sheet) -> None:
+    """Say it where the GUI's way of leaving out a 0 brings another value in."""
+    for name in ("max_grad_norm", "prior_loss_weight", "multires_noise_discount", "bucket_reso_steps"):
+        given = sheet.given.get(name)
+        if given and given.key and given.read is None and sheet.rows[given.key].fate == "mapped":
+            why = f"the GUI leaves out a 0, so sd-scripts' own {sheet.defaults[name]} comes in"
+            sheet.rows[given.key] = replace(sheet.rows[given.key], why=why)
+
+
+class Keys:
+    """The GUI's work: converts, renames, drops, and says so."""
+
+    def __init__(self, table: Mapping[str, Any]):
+        self.table = table
+        self.given: dict[str, Given] = {}
+        self.rows: list[Key] = []
+        self.defaults = dict(GUI_DEFAULTS)
+        self.by_epoch = False
+        self.sdxl = table.get("sdxl") is True
+        self.kind = str(table.get("LoRA_type", "Standard"))
+        if "optimizer" not in table:
+            self.defaults["optimizer_type"] = "AdamW8bit" if table.get("use_8bit_adam") else "AdamW"
+
+    def tell(self, key: str, fate: Any, why: str) -> None:
+        if key in self.table:
+            self.rows.append(Key(key, self.table[key], fate, "", why))
+
+    def number(self, key: str) -> Any:
+        """A key as the GUI's conversion leaves it; None where the preset has no such key."""
+        value = self.table.get(key)
+        if value is None:
+            return None
+        try:
+            if key in INTEGERS:
+                return int(value)
+            return float(value)
+        except (ValueError, TypeError):
+            return INTEGERS.get(key, NUMBERS.get(key, 0))
+
+    def give(self, name: str, key: str, value: Any) -> None:
+        """Hand an argument on. The GUI leaves out what is empty, false or 0, so that sd-scripts' default comes in."""
+        try:
+            read = None if value in ("", None, False, 0) else read_value(name, value)
+        except Unreadable as error:
+            self.tell(key, "invalid", str(error))
+            return
+        self.given[name] = Given(key, self.table[key], read)
+        if read is None and name not in ("keep_tokens",):
+            self.defaults[name] = DEFAULTS.get(name)
+
+    def plain(self) -> None:
+        """Keys that are handed on one by one, and those that lead nowhere."""
+        later = {"LoRA_type", "LyCORIS_preset", EXTRA, "epoch", "max_train_epochs", "max_train_steps", "lr_warmup",
+                 "learning_rate", "unet_lr", "text_encoder_lr", "noise_offset", "noise_offset_type",
+                 "adaptive_noise_scale", "multires_noise_iterations", "multires_noise_discount"}  # fmt: skip
+        later |= NETWORK_KEYS
+        for key in self.table:
+            if key in later:
+                continue
+            if key in ("optimizer_args", "lr_scheduler_args"):
+                self.give(key, key, str(self.table[key]).replace('"', "").split())
+            elif key in RENAMED or key in ARGUMENTS:
+                self._plain(key, RENAMED.get(key, key))
+            elif key in ("sdxl", "flux1_checkbox"):
+                self._family(key)
+            elif key in FLUX:
+                flux = bool(self.table.get("flux1_checkbox"))
+                self.tell(key, "unsupported" if flux and self.table[key] else "no-effect", "belongs to Flux")
+            elif key in elsewhere.REASONS:
+                self.given[key] = Given(key, self.table[key], self.table[key])
+            else:
+                self.tell(key, "no-effect", GONE.get(key, "the GUI knows no such key and passes over it"))
+        if "sdxl" not in self.table and not self.table.get("flux1_checkbox"):
+            self.sdxl = False
+
+    def _plain(self, key: str, name: str) -> None:
+        value = self.number(key) if key in INTEGERS or key in NUMBERS else self.table[key]
+        if key == "xformers" or key == "mem_eff_attn":
+            self.given[name] = Given(key, self.table[key], True)
+        elif key == "clip_skip" and not self.sdxl and value not in (0, 1):
+            self.tell(key, "unsupported", "on SD 1.5 it picks the text encoder's layer; Kiln trains SDXL")
+        elif key == "resolution" or key == "use_8bit_adam":
+            self.tell(key, "no-effect", "the GUI knows no such key" if key == "resolution" else "'optimizer' decides")
+        elif (name == "no_half_vae" and not self.sdxl) or (name == "cache_text_encoder_outputs" and not self.sdxl):
+            self.tell(key, "no-effect", "read for SDXL only")
+        else:
+            self.give(name, key, value)
+
+    def _family(self, key: str) -> None:
+        if key == "sdxl" and self.sdxl:
+            self.rows.append(Key(key, True, "mapped", "base", "Kiln trains SDXL"))
+        elif key == "flux1_checkbox" and not self.table[key]:
+            self.tell(key, "no-effect", "off")
+        else:
+            what = "Flux" if key == "flux1_checkbox" else "SD 1.5 or 2"
+            self.tell(key, "unsupported", f"the preset is for {what}; the recipe is for SDXL")
+
+    def network(self) -> None:
+        """LoRA_type becomes sd-scripts' module and LyCORIS's algo; keys that the type does not hand on die here."""
+        if "LoRA_type" in self.table:
+            module = "lycoris.kohya" if self.kind in LYCORIS else MODULES.get(self.kind, self.kind)
+            self.given["network_module"] = Given("LoRA_type", self.kind, module)
+        lycoris = self.kind in LYCORIS
+        if lycoris:
+            self.given[PREFIX + "algo"] = Given("LoRA_type", self.kind, LYCORIS[self.kind])
+        if "LyCORIS_preset" in self.table:
+            if lycoris:
+                self.given[PREFIX + "preset"] = Given("LyCORIS_preset", *[self.table["LyCORIS_preset"]] * 2)
+            else:
+                self.tell("LyCORIS_preset", "no-effect", f"{self.kind} does not read it")
+        handed = HANDED.get(self.kind, ())
+        for key in NETWORK_KEYS & self.table.keys():
+            value = self.table[key]
+            if key not in handed:
+                self.tell(key, "no-effect", f"the GUI does not hand it on for {self.kind}")
+            elif lycoris or key in ("conv_dim", "conv_alpha"):
+                name = "block_size" if key == "unit" else key
+                self.given[PREFIX + name] = Given(key, value, str(value))
+            else:
+                self.given[PREFIX + key] = Given(key, value, str(value) if value else None)
+        if lycoris:
+            self.defaults |= {PREFIX + key: "1" for key in ("conv_dim", "conv_alpha") if key not in self.table}
+
+    def noise(self) -> None:
+        """noise_offset or multi-resolution noise: the type on the screen says which of them is handed on."""
+        kind = str(self.table.get("noise_offset_type") or "Original")
+        offset = kind == "Original"
+        self.tell(
+            "noise_offset_type", "mapped", f"'{kind}': {'noise_offset' if offset else 'multires noise'} is the one used"
+        )
+        for key, wanted in (
+            ("noise_offset", offset),
+            ("adaptive_noise_scale", offset),
+            ("multires_noise_iterations", not offset),
+            ("multires_noise_discount", not offset),
+        ):
+            if key not in self.table:
+                continue
+            if wanted:
+                self.give(key, key, self.number(key) if key in NUMBERS else self.table[key])
+            else:
+                self.tell(key, "no-effect", f"noise_offset_type is '{kind}'")
+
+    def length(self) -> None:
+        """max_train_epochs decides, then max_train_steps, then epoch. lr_warmup is a percentage."""
+        epochs, steps = self.number("max_train_epochs") or 0, self.number("max_train_steps") or 0
+        epoch = self.number("epoch")
+        epoch = 1 if epoch is None else epoch
+        for key, value in (("max_train_epochs", epochs), ("max_train_steps", steps)):
+            if key in self.table:
+                self.given[key] = Given(key, self.table[key], value or None)
+        self.defaults["max_train_epochs"] = None
+        if epochs:
+            self.tell("epoch", "no-effect", f"max_train_epochs = {epochs} decides")
+        elif steps:
+            self.tell("epoch", "no-effect", f"max_train_steps = {steps} decides")
+        else:
+            self.by_epoch = True
+            for key in ("max_train_epochs", "max_train_steps"):
+                self.tell(key, "no-effect", "empty: 'epoch' decides")
+                self.given.pop(key, None)
+            self.given["max_train_epochs"] = Given(
+                "epoch" if "epoch" in self.table else "", self.table.get("epoch"), max(1, epoch)
+            )
+        self._warmup(epochs, steps, max(1, epoch))
+
+    def _warmup(self, epochs: int, steps: int, epoch: int) -> None:
+        percent = self.number("lr_warmup")
+        percent = 10 if percent is None else percent
+        warmup: float = 0
+        if percent and steps:
+            warmup = round(percent * steps / 100)
+        elif percent:
+            # the GUI counts the steps of 'epoch' even where max_train_epochs is what is trained
+            warmup = percent / 100 * epoch / (epochs or epoch)
+        self.defaults["lr_warmup_steps"] = warmup
+        if "lr_warmup" in self.table:
+            self.given["lr_warmup_steps"] = Given("lr_warmup", self.table["lr_warmup"], warmup)
+
+    def rates(self) -> None:
+        """0 means empty: both 0, and both parts train at learning_rate; one of them 0, and that part is not trained."""
+        shared, unet, text = (self.number(key) for key in ("learning_rate", "unet_lr", "text_encoder_lr"))
+        shared, unet, text = (1e-4 if rate is None else rate for rate in (shared, unet, text))
+        for key, rate in (("learning_rate", shared), ("unet_lr", unet), ("text_encoder_lr", text)):
+            self.given[key] = Given(key if key in self.table else "", self.table.get(key), rate or None)
+        self.defaults["learning_rate"] = shared
+        if unet and not text:
+            self.given["network_train_unet_only"] = Given("", None, True)
+        elif text and not unet:
+            self.given["network_train_text_encoder_only"] = Given("", None, True)

@@ -1,0 +1,115 @@
+"""`kiln why`, `kiln advise`, `kiln check` and `kiln estimate` at the command line."""
+
+import json
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from lorakiln.base.recipe import read
+from lorakiln.cli import app
+from tests.advise.test_pictures import draw
+from tests.cli.test_cli import kiln
+
+
+def run(*words, code=0):
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == code, done.output
+    return done.stdout
+
+
+@pytest.fixture
+def pics(tmp_path):
+    for n in range(12):
+        draw(tmp_path / "pics" / f"{n}.png", (128, 128), (n, 9, 9), caption=f"zzz, tag{n}, cat")
+    return Path("pics")
+
+
+def test_why_shows_rows_with_their_source_in_80_columns():
+    text = run("why", "learning_rate")
+    assert "T11  Never 5e-4 with CAME" in text and "DuskFall" in text
+    assert max(map(len, text.splitlines())) <= 100 and max(map(len, text.split("\n\n")[0].splitlines())) <= 80
+    rows = json.loads(run("why", "came", "--json"))
+    assert {"id", "source", "claim", "checked"} <= set(rows[0]) and "T7" in [row["id"] for row in rows]
+
+
+def test_advice_can_be_written_checked_and_read(pics, tmp_path):
+    text = run("advise", pics, "--base", "starter", "--for", "style", "--out", "my.toml")
+    assert "kiln check my.toml" in text and max(map(len, text.splitlines())) <= 80
+    made = read(tmp_path / "my.toml")
+    assert made.base == "starter" and made.dataset[0].folder == "pics" and made.dataset[0].bucket_step == 16
+    answer = json.loads(run("check", "my.toml", "--json", code=1 if _starter_missing() else 0))
+    assert {one["id"] for one in answer["findings"] if one["severity"] == "error"} <= {"K033"}
+
+
+def _starter_missing():
+    from lorakiln.advise.base_model import look_at
+
+    return bool(look_at("starter").problem)
+
+
+def test_explore_writes_the_recipes_worth_comparing(pics, tmp_path):
+    run("advise", pics, "--base", "pony.safetensors", "--for", "character", "--explore", "--out", "a.toml")
+    assert read(tmp_path / "a.toml").optim.name == "came" and read(tmp_path / "a-2.toml").optim.name == "prodigy"
+    done = kiln("advise", pics, "--base", "x", "--for", "style", "--out", "a.toml", cwd=tmp_path)
+    assert done.returncode == 2 and "a.toml: exists" in done.stderr
+
+
+def test_advice_as_json_has_reasons(pics):
+    (one,) = json.loads(run("advise", pics, "--base", "pony.safetensors", "--for", "character", "--json"))
+    rate = next(row for row in one["settings"] if row["setting"] == "optim.lr")
+    assert rate["value"] == 6e-5 and rate["evidence"] == ["T7", "T12"] and one["recipe"]["optim"]["lr"] == 6e-5
+
+
+HOT = """base = "sd_xl_base_1.0.safetensors"
+[optim]
+name = "came"
+lr = 5e-4  # hot
+[[dataset]]
+folder = "pics"
+bucket_step = 16
+"""
+
+
+def test_check_explains_fixes_and_sets_the_exit_code(pics, tmp_path):
+    (tmp_path / "my.toml").write_text(HOT)
+    text = run("check", "my.toml", "--gpu", "rtx3060", code=1)
+    assert "K001 error" in text and "abstract void [T11]" in text and "--fix does it" in text
+    assert max(map(len, text.splitlines())) <= 80
+    answer = json.loads(run("check", "my.toml", "--fix", "--json", code=1))
+    assert answer["changed"] == {"optim.lr": 1e-4} and answer["stops"] is True, "the base is still not there"
+    assert "lr = 0.0001" in (tmp_path / "my.toml").read_text() and "# hot" in (tmp_path / "my.toml").read_text()
+    assert "K001" not in run("check", "my.toml", code=1)
+
+
+def test_an_ignored_rule_is_counted_not_shown(pics, tmp_path):
+    (tmp_path / "my.toml").write_text(f'ignore = ["K001", "K033"]\n{HOT}')
+    text = run("check", "my.toml", "--gpu", "rtx4090")
+    assert "K001" not in text and "2 ignored" in text
+
+
+def test_estimate_tells_memory_batch_time_and_cost(pics, tmp_path):
+    (tmp_path / "my.toml").write_text(HOT)
+    text = run("estimate", "my.toml", "--gpu", "RTX 4090", "--price", "0.5", "--set", "train.checkpointing=true")
+    assert "GiB of 24" in text and "largest that fits" in text and "0.5 an hour" in text and "estimates" in text
+    answer = json.loads(run("estimate", "my.toml", "--gpu", "rtx4090", "--json"))
+    assert answer["memory"]["training"] > 10 and answer["cost"] is None and answer["steps"] == 120
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["why", "lerning_rate"], "kiln: nothing is known about 'lerning_rate'; did you mean 'learning_rate'?"),
+        (
+            ["advise", "pics", "--base", "x", "--for", "stile"],
+            "kiln: --for stile: choose from character, style, concept",
+        ),
+        (["advise", "nowhere", "--base", "x", "--for", "style"], "kiln: nowhere: no such folder"),
+        (["check", "nowhere.toml"], "kiln: nowhere.toml: no such recipe"),
+        (["estimate", "my.toml", "--gpu", "rtx9"], "kiln: --gpu rtx9: not in the table of cards"),
+    ],
+)
+def test_bad_input_is_one_line(words, line, pics, tmp_path):
+    (tmp_path / "my.toml").write_text(HOT)
+    done = kiln(*words, cwd=tmp_path)
+    assert done.returncode == 2 and done.stderr.startswith(line) and done.stderr.count("\n") == 1, done.stderr
