@@ -1,0 +1,173 @@
+"""How far a set is from what its purpose wants, picture by picture; each rule names where it comes from.
+
+Rules S1 to S8 are the rows of the evidence page: what the guides say about datasets, and what checking them showed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lorakiln.base.errors import UserError, nearest
+from lorakiln.curate.balance import Balance
+from lorakiln.curate.duplicates import Duplicates
+from lorakiln.curate.picture import Picture, Refused
+
+Level = Literal["reject", "warn", "note", "good"]
+# Faults that `--apply` moves away; the others are for the user to judge.
+REJECTS = ("unreadable", "copy", "blurred", "empty", "small")
+
+_EMPTY = 0.985
+_SMALL = 0.5  # of the resolution's side
+
+
+@dataclass(frozen=True, slots=True)
+class Purpose:
+    """What a kind of LoRA wants: how many pictures, and how varied (Vendi score as a share of all pictures)."""
+
+    fewest: int
+    most: int
+    least_varied: float
+    most_varied: float
+    wants: str
+
+
+PURPOSES: Mapping[str, Purpose] = {
+    "character": Purpose(20, 40, 0.04, 0.60, "one identity throughout; pose, angle, light and background varied"),
+    "style": Purpose(50, 100, 0.08, 1.0, "many subjects drawn in one manner"),
+    "concept": Purpose(20, 60, 0.05, 0.80, "the one thing in every picture, everything else varied"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Advice:
+    """One finding: how serious, what and why, the rule it comes from, and the pictures it is about."""
+
+    level: Level
+    fault: str
+    text: str
+    rule: str
+    names: tuple[str, ...] = ()
+
+
+def blurred_below(picture: Picture) -> float:
+    """The sharpness that is too little: edges spread by 2 pixels in a picture of 512, by 3 in one of 1024 or more."""
+    side = min(max(*picture.size, 512), 1024)
+    return 0.3 - 0.1 * (side - 512) / 512
+
+
+def faults(picture: Picture, resolution: int, lost: float) -> Iterator[tuple[Level, str, str]]:
+    """(level, fault, reason) of one picture to be trained at `resolution`, its crop cutting off `lost` of it."""
+    measures, short = picture.measures, min(picture.size)
+    if measures.flat > _EMPTY or measures.contrast < 3:
+        yield "reject", "empty", f"{measures.flat:.1%} of it is one colour"
+    blurred = measures.sharpness < blurred_below(picture)
+    if blurred:
+        yield "reject", "blurred", f"edges are spread over about {1 / max(measures.sharpness, 0.02):.0f} pixels"
+    if short < _SMALL * resolution:
+        yield "reject", "small", f"{picture.size}: would be enlarged {resolution / short:.1f} times"
+    elif picture.pixels < 0.8 * resolution**2:
+        yield "warn", "enlarge", f"{picture.size}: less than {resolution}x{resolution}, so it is enlarged"
+    if measures.detail < 0.65 and not blurred:
+        yield "warn", "soft", f"was enlarged or blurred: {measures.detail:.0%} of its size would hold the same detail"
+    if any(measures.border):
+        yield (
+            "warn",
+            "border",
+            "bars of " + "/".join(map(str, measures.border)) + " pixels; --trim writes a copy without",
+        )
+    if measures.text_band > 0.7:
+        yield "warn", "text", "what looks like a line of text near an edge; a watermark is learned like all else"
+    if measures.jpeg_quality is not None and measures.jpeg_quality < 60:
+        yield "warn", "compressed", f"JPEG quality {measures.jpeg_quality}: its blocks are learned too"
+    if lost > 0.15:
+        yield "warn", "cropped", f"its bucket cuts off {lost:.0%}"
+    if picture.note:
+        yield "warn", "moving", picture.note
+    if measures.transparent > 0.02:
+        yield (
+            "note",
+            "transparent",
+            f"{measures.transparent:.0%} of it is see-through; it trains on a plain ground",
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """What scanning, comparing and weighing a set gave."""
+
+    pictures: Sequence[Picture]
+    refused: Sequence[Refused]
+    duplicates: Duplicates
+    balance: Balance
+
+
+def advise(purpose: str, resolution: int, findings: Findings) -> list[Advice]:
+    """Everything to be said about a set, the most serious first. Raises UserError for an unknown purpose."""
+    if purpose not in PURPOSES:
+        raise UserError(f"unknown purpose '{purpose}'{nearest(purpose, PURPOSES)}")
+    pictures, found, balance = findings.pictures, findings.duplicates, findings.balance
+    advice = [*_files(findings.refused, found), *_pictures(pictures, resolution, balance)]
+    gone = {name for entry in advice if entry.level == "reject" for name in entry.names}
+    left = [picture for picture in pictures if picture.name not in gone]
+    advice += [*_whole(PURPOSES[purpose], purpose, left, found, balance), *_even(balance)]
+    order = ["reject", "warn", "note", "good"]
+    return sorted(advice, key=lambda entry: order.index(entry.level))
+
+
+def _files(refused: Sequence[Refused], found: Duplicates) -> Iterator[Advice]:
+    if refused:
+        names = tuple(entry.name for entry in refused)
+        yield Advice("reject", "unreadable", f"{len(names)} files cannot be read", "", names)
+    copies = tuple(copy.picture.name for group in found.groups for copy in group.copies)
+    if copies:
+        text = f"{len(copies)} copies of {len(found.groups)} pictures; a copy is a repeat that nobody chose"
+        yield Advice("reject", "copy", text, "S3", copies)
+
+
+def _pictures(pictures: Sequence[Picture], resolution: int, balance: Balance) -> Iterator[Advice]:
+    """One finding a kind of fault, naming its pictures."""
+    by_fault: dict[tuple[Level, str], list[tuple[str, str]]] = {}
+    for picture in pictures:
+        for level, fault, reason in faults(picture, resolution, balance.lost[picture.name]):
+            by_fault.setdefault((level, fault), []).append((picture.name, reason))
+    rules = {"small": "S2", "enlarge": "S2", "cropped": "S8", "blurred": "S3", "empty": "S3"}
+    for (level, fault), entries in by_fault.items():
+        reason = entries[0][1] + (f", and {len(entries) - 1} more" if len(entries) > 1 else "")
+        yield Advice(level, fault, reason, rules.get(fault, ""), tuple(name for name, _ in entries))
+
+
+def _whole(
+    wanted: Purpose, purpose: str, left: Sequence[Picture], found: Duplicates, balance: Balance
+) -> Iterator[Advice]:
+    count = len(left)
+    if count < wanted.fewest:
+        text = f"{count} good pictures; a {purpose} wants {wanted.fewest}-{wanted.most}"
+        yield Advice("warn", "few", text, "S1")
+    elif count > wanted.most:
+        text = f"{count} good pictures; {wanted.fewest}-{wanted.most} of the best teach a {purpose} as well, faster"
+        yield Advice("note", "many", text, "S1")
+    else:
+        text = f"{count} good pictures, as a {purpose} wants ({wanted.fewest}-{wanted.most})"
+        yield Advice("good", "count", text, "S1")
+    near = [picture.name for poses in found.near for picture in poses.pictures[1:]]
+    if near:
+        text = f"{len(near)} pictures are near poses of others: steps spent on what is known already"
+        yield Advice("warn", "near", text, "S3", tuple(near))
+    if count > 4 and balance.variety < wanted.least_varied:
+        text = f"variety {balance.variety:.2f}, below {wanted.least_varied}: a {purpose} wants {wanted.wants}"
+        yield Advice("warn", "alike", text, "S3", tuple(name for name, _ in balance.redundant))
+    if count > 4 and balance.variety > wanted.most_varied:
+        text = f"variety {balance.variety:.2f}, above {wanted.most_varied}: a {purpose} wants {wanted.wants}"
+        yield Advice("warn", "unlike", text, "S1")
+    if count > 8 and balance.sources < 2:
+        yield Advice("note", "source", "all pictures seem to come from one source, whose habits are learned too", "S3")
+    if left and max(p.pixels for p in left) > 6 * min(p.pixels for p in left):
+        sizes = f"{min(left, key=lambda p: p.pixels).size} to {max(left, key=lambda p: p.pixels).size}"
+        yield Advice("note", "sizes", f"sizes differ widely ({sizes}), so sharpness will too", "S3")
+
+
+def _even(balance: Balance) -> Iterator[Advice]:
+    repeats = {name: count for name, count in balance.repeats.items() if count > 1}
+    if repeats:
+        text = "uneven groups; repeat " + ", ".join(f"'{name or '.'}' {count}x" for name, count in repeats.items())
+        yield Advice("note", "uneven", text, "")

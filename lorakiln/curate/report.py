@@ -1,0 +1,160 @@
+"""What was found in a set, as a page to look at and as plain values for other programs."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from lorakiln.base.html import bars, escape, figure, page
+from lorakiln.curate.advice import Advice, Findings
+from lorakiln.curate.picture import Picture, shown
+from lorakiln.curate.scan import Scan
+
+_MOST_SHOWN = 400  # thumbnails a page: each is some 7 KB
+
+Thumbnail = Callable[[str], bytes]
+
+
+def page_of(scan: Scan, findings: Findings, advice: Sequence[Advice], purpose: str) -> bytes:
+    """The whole report as one HTML file."""
+    return page(f"{scan.folder.name}: curated", "".join(_parts(scan, findings, advice, purpose)))
+
+
+def values_of(scan: Scan, findings: Findings, advice: Sequence[Advice]) -> dict[str, Any]:
+    """Everything for `--json`: paths as given, groups with the best copy first."""
+
+    def path(name: str) -> str:
+        return str(scan.folder / name)
+
+    found, balance = findings.duplicates, findings.balance
+    return {
+        "folder": str(scan.folder),
+        "pictures": len(scan.pictures),
+        "read": scan.read,
+        "unreadable": [{"path": path(entry.name), "reason": entry.reason} for entry in scan.refused],
+        "duplicates": [[path(name) for name in group.names] for group in found.groups],
+        "near_poses": [[path(picture.name) for picture in poses.pictures] for poses in found.near],
+        "advice": [
+            {"level": a.level, "fault": a.fault, "text": a.text, "rule": a.rule, "paths": [path(n) for n in a.names]}
+            for a in advice
+        ],
+        "concepts": balance.concepts,
+        "repeats": balance.repeats,
+        "buckets": {str(size): count for size, count in balance.buckets.items()},
+        "variety": balance.variety,
+        "sources": balance.sources,
+        "redundant": [{"path": path(name), "likeness": likeness} for name, likeness in balance.redundant],
+        "measures": {path(picture.name): _measures(picture) for picture in scan.pictures},
+        "notes": list(scan.notes),
+    }
+
+
+def _measures(picture: Picture) -> dict[str, Any]:
+    measures = picture.measures
+    return {"size": str(picture.size)} | {name: getattr(measures, name) for name in type(measures).__slots__}
+
+
+def _parts(scan: Scan, findings: Findings, advice: Sequence[Advice], purpose: str) -> list[str]:
+    found, balance = findings.duplicates, findings.balance
+    cards = {
+        "pictures": len(scan.pictures),
+        "copies": sum(len(group.copies) for group in found.groups),
+        "near poses": sum(len(poses.pictures) - 1 for poses in found.near),
+        "unreadable": len(scan.refused),
+        "variety": f"{balance.variety:.2f}",
+        "sources": f"{balance.sources:g}",
+    }
+    return [
+        f"<h1>{escape(shown(str(scan.folder)))}</h1><p class='soft'>judged for a {escape(purpose)}</p>",
+        _cards(cards),
+        "<h2>Advice</h2>" + _advice(advice),
+        *_groups(scan, findings),
+        *_flagged(scan, advice),
+        *_balance(findings),
+        *_unread(scan),
+    ]
+
+
+def _cards(cards: Mapping[str, object]) -> str:
+    inner = "".join(f'<div class="card"><b>{escape(value)}</b>{escape(name)}</div>' for name, value in cards.items())
+    return f'<div class="cards">{inner}</div>'
+
+
+def _advice(advice: Sequence[Advice]) -> str:
+    rows = "".join(
+        f'<tr><td><span class="tag {entry.level}">{entry.level}</span></td><td>{escape(entry.fault)}</td>'
+        f"<td>{escape(entry.text)}</td><td class='soft'>{escape(entry.rule)}</td></tr>"
+        for entry in advice
+    )
+    return f"<table>{rows}</table>"
+
+
+def _groups(scan: Scan, findings: Findings) -> list[str]:
+    """Copies side by side, the best first; then near poses."""
+    left = _MOST_SHOWN // 2
+    parts = []
+    if findings.duplicates.groups:
+        parts.append("<h2>Copies of one picture</h2><p class='soft'>The best copy is outlined.</p>")
+    for group in findings.duplicates.groups:
+        if left <= 0:
+            parts.append("<p class='soft'>More groups are in the --json output.</p>")
+            break
+        figures = [_figure(scan, group.best, "kept", True)]
+        figures += [_figure(scan, copy.picture, copy.what) for copy in group.copies[:12]]
+        left -= len(figures)
+        parts.append(f'<div class="row">{"".join(figures)}</div>')
+    if findings.duplicates.near:
+        parts.append("<h2>Near poses</h2><p class='soft'>Alike, not the same: a few of each are enough.</p>")
+    for poses in findings.duplicates.near[:20]:
+        figures = [_figure(scan, picture, "") for picture in poses.pictures[:8]]
+        parts.append(f'<div class="row">{"".join(figures)}</div>')
+    return parts
+
+
+def _flagged(scan: Scan, advice: Sequence[Advice]) -> list[str]:
+    """The pictures of each fault but copies."""
+    pictures = {picture.name: picture for picture in scan.pictures}
+    parts = []
+    for entry in advice:
+        there = [pictures[name] for name in entry.names if name in pictures]
+        if there and entry.fault not in ("copy", "near"):
+            parts.append(f"<h2>{escape(entry.fault)}: {escape(entry.text)}</h2>")
+            parts.append(f'<div class="row">{"".join(_figure(scan, picture, "") for picture in there[:24])}</div>')
+    return parts
+
+
+def _figure(scan: Scan, picture: Picture, what: str, best: bool = False) -> str:
+    caption = f"{escape(shown(picture.name))}<br><span class='soft'>{picture.size} {picture.format}</span>"
+    caption += f"<br>{escape(what)}" if what else ""
+    return figure(scan.index.thumbnail(picture.sha256), caption, best)
+
+
+def _balance(findings: Findings) -> list[str]:
+    balance, total = findings.balance, len(findings.pictures)
+    concepts = [
+        (shown(name) or "(the folder itself)", count, f"{count}, repeat {balance.repeats[name]}x")
+        for name, count in balance.concepts.items()
+    ]
+    buckets = [(str(size), count, f"{count} ({count / total:.0%})") for size, count in balance.buckets.items()]
+    return [
+        "<h2>Sub-concepts</h2>" + bars(concepts[:40]),
+        "<h2>Buckets</h2>" + bars(buckets),
+        "<h2>Enlarged or reduced for its bucket</h2>" + bars(_histogram(list(balance.scales.values()))),
+        "<h2>Sharpness</h2>" + bars(_histogram([picture.measures.sharpness for picture in findings.pictures])),
+    ]
+
+
+def _histogram(values: Sequence[float]) -> list[tuple[str, float, str]]:
+    counts, edges = np.histogram(values, bins=10)
+    return [
+        (f"{low:.2f} to {high:.2f}", float(count), str(count))
+        for count, low, high in zip(counts, edges[:-1], edges[1:], strict=True)
+    ]
+
+
+def _unread(scan: Scan) -> list[str]:
+    lines = [entry.reason for entry in scan.refused] + list(scan.notes)
+    lines += [f"{picture.name}: {picture.note}" for picture in scan.pictures if picture.note]
+    if not lines:
+        return []
+    return ["<h2>Read with a remark, or not at all</h2>" + "".join(f"<p>{escape(shown(line))}</p>" for line in lines)]

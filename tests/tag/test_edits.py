@@ -1,0 +1,153 @@
+"""Editing many captions: selections, the journal, undo to the byte, and accidents in between."""
+
+import errno
+import fcntl
+import os
+
+import pytest
+from PIL import Image
+
+from lorakiln.base.errors import UserError
+from lorakiln.tag import edits
+from lorakiln.tag import folder as folders
+from lorakiln.tag.caption import Caption
+from lorakiln.tag.selection import parse
+
+TEXTS = {"a": "1girl,hat ,  rain", "b": "1girl, outdoors, hat", "c": "cat", "d": None}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    place = tmp_path / "set"
+    place.mkdir()
+    for name, text in TEXTS.items():
+        Image.new("RGB", (8, 8)).save(place / f"{name}.png")
+        if text is not None:
+            (place / f"{name}.txt").write_text(text, newline="")
+    return place
+
+
+def state(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir() if path.is_file()}
+
+
+def change(folder, how, where=""):
+    whole = folders.read(folder)
+    return edits.commit(folder, "a change", folders.edits(whole, folders.changed(whole, how, parse(where))))
+
+
+@pytest.mark.parametrize(
+    "where, chosen",
+    [
+        ("has:hat", "ab"),
+        ("has:hat and not has:outdoors", "a"),
+        ("not (has:hat or has:cat)", "d"),
+        ("missing or name:c*", "cd"),
+        ('has:"out*"', "b"),
+        ("has:hat and has:1girl and not missing", "ab"),
+        ("", "abcd"),
+    ],
+)
+def test_a_selection_reads_as_it_is_said(folder, where, chosen):
+    test = parse(where)
+    found = [one.name[0] for one in folders.read(folder).pictures.values() if test(one.name, one.caption)]
+    assert "".join(found) == chosen
+
+
+@pytest.mark.parametrize("where", ["has:", "hat", "has:a has:b", "(has:a", "has:a and", "not", "&"])
+def test_a_selection_that_makes_no_sense_is_refused(where):
+    with pytest.raises(UserError, match="--where"):
+        parse(where)
+
+
+def test_an_edit_touches_only_what_it_changes_and_undo_restores_every_byte(folder):
+    before = state(folder)
+    assert change(folder, edits.remove(["hat"]), "has:hat and not has:outdoors") == 1
+    after = state(folder)
+    assert after["a.txt"] == b"1girl, rain"
+    assert {name: data for name, data in after.items() if name != "a.txt"} == {
+        name: data for name, data in before.items() if name != "a.txt"
+    }
+    assert edits.undo(folder) == ("a change", 1, [])
+    assert state(folder) == before
+
+
+@pytest.mark.parametrize(
+    "how, tags",
+    [
+        (edits.add(["wet", "hat"]), ("1girl", "hat", "rain", "wet")),
+        (edits.add(["znk"], first=True), ("znk", "1girl", "hat", "rain")),
+        (edits.remove(["ra*"]), ("1girl", "hat")),
+        (edits.rename({"rain": "1girl", "hat": "cap"}), ("1girl", "cap")),
+        (edits.substitute("ai", "ui"), ("1girl", "hat", "ruin")),
+    ],
+)
+def test_each_change_of_a_caption(how, tags):
+    assert how(Caption(("1girl", "hat", "rain"), "It rains.")).tags == tags
+
+
+def test_edits_stack_and_are_undone_last_first(folder):
+    before = state(folder)
+    change(folder, edits.add(["one"]))
+    middle = state(folder)
+    change(folder, edits.rename({"one": "two"}))
+    edits.undo(folder)
+    assert state(folder) == middle
+    edits.undo(folder)
+    assert state(folder) == before and "d.txt" not in state(folder)
+    with pytest.raises(UserError, match="nothing to undo"):
+        edits.undo(folder)
+
+
+def test_undo_leaves_a_file_that_someone_changed_since(folder):
+    change(folder, edits.add(["one"]))
+    (folder / "a.txt").write_text("by hand")
+    _, restored, left = edits.undo(folder)
+    assert restored == 3 and len(left) == 1 and "a.txt" in left[0]
+    assert (folder / "a.txt").read_text() == "by hand" and (folder / "c.txt").read_text() == "cat"
+
+
+def test_a_full_disk_leaves_each_file_old_or_new_and_undo_brings_all_back(folder, monkeypatch):
+    before, real, written = state(folder), os.replace, []
+
+    def full(source, target):
+        if str(target).endswith(".txt"):
+            written.append(target)
+            if len(written) == 3:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        real(source, target)
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(UserError, match="disk is full"):
+        change(folder, edits.add(["one"]))
+    monkeypatch.setattr(os, "replace", real)
+    halfway = state(folder)
+    assert sum(halfway.get(name) != before.get(name) for name in halfway) == 2
+    assert not [name for name in halfway if name.endswith(".tmp")]
+    edits.undo(folder)
+    assert state(folder) == before
+
+
+def test_a_second_editor_is_refused(folder):
+    (folder / edits.FOLDER).mkdir(parents=True)
+    with (folder / edits.FOLDER / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(UserError, match="another kiln is editing"):
+            change(folder, edits.add(["one"]))
+    assert change(folder, edits.add(["one"])) == 4
+
+
+def test_a_file_changed_between_reading_and_writing_stops_the_edit(folder):
+    whole = folders.read(folder)
+    planned = folders.edits(whole, folders.changed(whole, edits.add(["one"]), parse("")))
+    (folder / "b.txt").write_text("by another program")
+    before = state(folder)
+    with pytest.raises(UserError, match=r"b\.txt: was changed by another program"):
+        edits.commit(folder, "x", planned)
+    assert state(folder) == before
+
+
+def test_pictures_that_share_a_caption_file_are_refused(folder):
+    Image.new("RGB", (8, 8)).save(folder / "a.jpg")
+    with pytest.raises(UserError, match=r"would share 'a\.txt'"):
+        folders.read(folder)

@@ -1,0 +1,68 @@
+"""Caption files keep their encoding, line ends and everything else that is not the text."""
+
+import pytest
+
+from lorakiln.base.errors import UserError
+from lorakiln.tag import caption, sidecar
+from lorakiln.tag.caption import Caption
+
+
+@pytest.mark.parametrize(
+    "data, text",
+    [
+        ("1girl, 帽子\n".encode(), "1girl, 帽子"),
+        (b"\xef\xbb\xbf" + "1girl, 帽子\r\n".encode(), "1girl, 帽子"),
+        (b"\xff\xfe" + "1girl, 帽子".encode("utf-16-le"), "1girl, 帽子"),
+        (b"\xfe\xff" + "1girl, 帽子\n\n".encode("utf-16-be"), "1girl, 帽子"),
+        ("1girl, 帽子を被った少女".encode("cp932"), "1girl, 帽子を被った少女"),
+        (b"", ""),
+        (b"one\r\ntwo\r\n", "one\ntwo"),
+    ],
+)
+def test_a_file_written_back_unchanged_is_the_same_bytes(tmp_path, data, text):
+    path = tmp_path / "a.txt"
+    path.write_bytes(data)
+    read = sidecar.read(path)
+    assert read.text == text and read.data(text) == data
+    sidecar.write(read, text + " 帽" if read.encoding != "utf-8" or data else "x")
+    assert sidecar.read(path).encoding == read.encoding and sidecar.read(path).mark == read.mark
+
+
+def test_shift_jis_is_guessed_with_a_warning(tmp_path):
+    (tmp_path / "a.txt").write_bytes("少女".encode("cp932"))
+    assert "read as Shift-JIS" in sidecar.read(tmp_path / "a.txt").warning
+
+
+def test_what_is_no_text_or_too_long_is_refused(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"\x00\x01\x02")
+    with pytest.raises(UserError, match="neither UTF-8"):
+        sidecar.read(tmp_path / "a.txt")
+    (tmp_path / "b.txt").write_text("x" * 100_001)
+    with pytest.raises(UserError, match="at most 100,000"):
+        sidecar.read(tmp_path / "b.txt")
+    (tmp_path / "c.txt").write_bytes("少女".encode("cp932"))
+    with pytest.raises(UserError, match="which has no 'ć'"):
+        sidecar.read(tmp_path / "c.txt").data("ć")
+
+
+SENTENCE = "A girl with a red hat stands in the rain."
+COMMAS = "A girl in red, smiling, stands in the rain."
+
+
+@pytest.mark.parametrize(
+    "text, found",
+    [
+        ("1girl, hat, rain", Caption(("1girl", "hat", "rain"))),
+        (SENTENCE, Caption((), SENTENCE)),
+        (f"1girl, hat\n{SENTENCE}", Caption(("1girl", "hat"), SENTENCE)),
+        (f"1girl, hat, {SENTENCE}", Caption(("1girl", "hat"), SENTENCE, joined=True)),
+        (f"1girl, hat, {COMMAS}", Caption(("1girl", "hat"), COMMAS, True)),
+        (f"Hatsune Miku, {COMMAS}", Caption(("Hatsune Miku",), COMMAS, True)),
+        ("a cat sitting on top of a wooden table", Caption((), "a cat sitting on top of a wooden table")),
+        ("1girl, looking at viewer, mr. x", Caption(("1girl", "looking at viewer", "mr. x"))),
+        ("", Caption()),
+    ],
+)  # fmt: skip
+def test_tags_and_sentences_are_told_apart_and_written_back(text, found):
+    assert caption.read(text) == found
+    assert caption.read(found.text()) == found
