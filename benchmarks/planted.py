@@ -65,7 +65,9 @@ def draw(plan: Plan, emoji: catalogue.Emoji | None = None) -> Image.Image:
 def look_alikes(plan: Plan, every: list[catalogue.Emoji]) -> list[catalogue.Emoji]:
     """Skin-tone variants and siblings of one subgroup, which must not be called copies; at most one of each."""
     rng = random.Random(plan.seed + 1)
-    toned = [e for e in every if e.concept == plan.emoji.concept and e.code != plan.emoji.code and not e.plain]
+    tones = catalogue.SKIN_TONES & set(plan.emoji.code.split("-"))
+    same = [e for e in every if e.concept == plan.emoji.concept and not e.plain]
+    toned = [e for e in same if catalogue.SKIN_TONES & set(e.code.split("-")) != tones]
     siblings = [e for e in every if e.subgroup == plan.emoji.subgroup and e.concept != plan.emoji.concept]
     return [rng.choice(each) for each in (toned, siblings) if each]
 

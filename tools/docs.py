@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from lorakiln.advise import evidence, findings
 from lorakiln.base.settings import EFFECTS
 from lorakiln.cli.settings import settings_table
 
@@ -24,7 +25,7 @@ def settings_page() -> str:
     return "\n".join(lines) + "\n"
 
 
-PAGES = {"settings.md": settings_page}
+PAGES = {"settings.md": settings_page, "evidence.md": evidence.page, "rules.md": findings.page}
 
 
 def _section(name: str) -> str:

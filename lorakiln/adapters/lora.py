@@ -82,7 +82,7 @@ class LoRA(Adapter):
     def __call__(self, x: Tensor) -> Tensor:
         if not self.active:
             return self.base(x)
-        if self.shared is not None:  # a plain LoRA
+        if self.shared is not None:
             return self.shared.output(self, x)
         if self.magnitude is not None:
             return self._normalised(x)
@@ -99,7 +99,8 @@ class LoRA(Adapter):
         down, up, scale = self.factors()
         m, (weight, bias), t = self.tensors[SCALE], self.place.frozen(), self.strength
         if self.magnitude.axis == "input" and not self.place.is_conv:
-            return lowrank.scaled_linear(x, weight, bias, down, up, m, self.magnitude.inverse, scale, t)
+            lengths = [(m, self.magnitude.inverse)]
+            return lowrank.scaled_linears(x, [(weight, bias)], [(down, up, scale)], lengths, t)[0]
         c = self.magnitude.factor(m)
         base_c = (c if t == 1 else 1 + t * (c - 1)).to(x.dtype)
         if self.magnitude.axis == "input":
@@ -157,7 +158,11 @@ class SharedInput:
             return y
         frozen = [member.place.frozen() for member in self.adapters]
         factors = [member.factors() for member in self.adapters]
-        outputs = lowrank.linears(x, frozen, factors)
+        lengths = [(m.tensors[SCALE], m.magnitude.inverse) for m in self.adapters if m.magnitude is not None]
+        if lengths:
+            outputs = lowrank.scaled_linears(x, frozen, factors, lengths, adapter.strength)
+        else:
+            outputs = lowrank.linears(x, frozen, factors)
         self.x, self.stamp, self.ready = x, self._stamp(x), dict(zip(self.adapters, outputs, strict=True))
         return self.ready.pop(adapter)
 

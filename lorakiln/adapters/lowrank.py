@@ -31,22 +31,21 @@ def linears(
     return _Linears.apply(x, frozen, scales, *downs, *ups)
 
 
-def scaled_linear(
+def scaled_linears(
     x: Tensor,
-    weight: Tensor,
-    bias: Tensor | None,
-    down: Tensor,
-    up: Tensor,
-    m: Tensor,
-    inverse: Tensor,
-    scale: float,
+    frozen: Sequence[tuple[Tensor, Tensor | None]],
+    factors: Sequence[tuple[Tensor, Tensor, float]],
+    magnitudes: Sequence[tuple[Tensor, Tensor]],
     strength: float,
-) -> Tensor:
-    """DoRA over the input axis: (W (1 + strength (c - 1)) + scale up down c) x + b, with c = m inverse of (1, in).
+) -> Sequence[Tensor]:
+    """DoRA over the input axis: (W (1 + strength (c - 1)) + scale up down c) x + b for each layer, c = m inverse.
 
-    `scale` holds the strength already. `inverse` (one over the norm) is a constant; x, down, up and m get gradients.
+    Of each layer (weight, bias), (down, up, scale), the scale holding the strength already, and (m, inverse) of shape
+    (1, in). `inverse`, one over the norm, is a constant; x, down, up and m get gradients.
     """
-    return _ScaledLinear.apply(x, weight, bias, down, up, m, inverse, scale, strength)
+    downs, ups, scales = zip(*factors, strict=True)
+    lengths, inverses = zip(*magnitudes, strict=True)
+    return _ScaledLinears.apply(x, frozen, scales, inverses, strength, *downs, *ups, *lengths)
 
 
 def conv2d(
@@ -129,43 +128,55 @@ class _Linears(torch.autograd.Function):
         return dx, None, None, *ddowns, *dups
 
 
-class _ScaledLinear(torch.autograd.Function):
-    """The input is scaled once for the base; the thin product takes the scale in its small factor."""
+class _ScaledLinears(torch.autograd.Function):
+    """The input is scaled once for each base product; the thin products take the scale in their small factor."""
 
     @staticmethod
-    def forward(ctx, x, weight, bias, down, up, m, inverse, scale, strength):
-        ctx.weight, ctx.scale, ctx.strength = weight, scale, strength
-        c = m * inverse
-        base_c = c if strength == 1 else torch.lerp(torch.ones_like(c), c, strength)
-        scaled_down = down * c
-        if down.dtype is not x.dtype:
-            base_c, scaled_down, up = base_c.to(x.dtype), scaled_down.to(x.dtype), up.to(x.dtype)
+    def forward(ctx, x, frozen, scales, inverses, strength, *tensors):
+        n = len(frozen)
+        downs, ups, lengths = tensors[:n], tensors[n : 2 * n], tensors[2 * n :]
+        cs = [length * inverse for length, inverse in zip(lengths, inverses, strict=True)]
+        base_cs = cs if strength == 1 else [torch.lerp(torch.ones_like(c), c, strength) for c in cs]
+        scaled_downs = [down * c for down, c in zip(downs, cs, strict=True)]
+        scaled_down = scaled_downs[0] if n == 1 else torch.cat(scaled_downs)
+        if scaled_down.dtype is not x.dtype:
+            scaled_down, ups = scaled_down.to(x.dtype), [up.to(x.dtype) for up in ups]
+            base_cs = [c.to(x.dtype) for c in base_cs]
         x_T = x.reshape(-1, x.shape[-1])
-        scaled_T = x_T * base_c
         mid_T = x_T.mm(scaled_down.t())
-        y_T = scaled_T.mm(weight.t()) if bias is None else torch.addmm(bias, scaled_T, weight.t())
-        y_T.addmm_(mid_T, up.t(), alpha=scale)
-        ctx.save_for_backward(x_T, mid_T, down, up, c, base_c, scaled_down, inverse)
-        ctx.shape = x.shape
-        return y_T.view(*x.shape[:-1], -1)
+        ctx.ranks = [up.shape[1] for up in ups]
+        outputs = []
+        for i, mid in enumerate(mid_T.split(ctx.ranks, 1)):
+            (weight, bias), scaled_T = frozen[i], x_T * base_cs[i]
+            y_T = scaled_T.mm(weight.t()) if bias is None else torch.addmm(bias, scaled_T, weight.t())
+            outputs.append(y_T.addmm_(mid, ups[i].t(), alpha=scales[i]).view(*x.shape[:-1], -1))
+        ctx.save_for_backward(x_T, mid_T, scaled_down, *downs, *ups, *cs, *base_cs)
+        ctx.frozen, ctx.scales, ctx.inverses, ctx.strength, ctx.shape = frozen, scales, inverses, strength, x.shape
+        return tuple(outputs)
 
     @staticmethod
-    def backward(ctx, *gradients):
+    def backward(ctx, *dys):
         _refuse_second_derivative()
-        (dy,) = gradients
-        x_T, mid_T, down, up, c, base_c, scaled_down, inverse = ctx.saved_tensors
-        dy_T = dy.reshape(-1, dy.shape[-1])
-        dmid_T = _scaled(dy_T.mm(up), ctx.scale)
-        dscaled_T = dy_T.mm(ctx.weight)
-        dscaled_down = dmid_T.t().mm(x_T).to(down.dtype)
-        dup = _scaled(dy_T.t().mm(mid_T), ctx.scale).to(down.dtype)
-        # c acts on the base's input and on down
-        dc = (x_T * dscaled_T).sum(0, dtype=c.dtype)
-        dc = _scaled(dc, ctx.strength).add_((dscaled_down * down).sum(0))
-        dx = None
-        if ctx.needs_input_grad[0]:
-            dx = dscaled_T.mul_(base_c).addmm_(dmid_T, scaled_down).view(ctx.shape)
-        return dx, None, None, dscaled_down.mul_(c), dup, inverse * dc, None, None, None
+        n = len(dys)
+        x_T, mid_T, scaled_down, *rest = ctx.saved_tensors
+        downs, ups, cs, base_cs = rest[:n], rest[n : 2 * n], rest[2 * n : 3 * n], rest[3 * n :]
+        dys_T = [dy.reshape(-1, dy.shape[-1]) for dy in dys]
+        dmids = [_scaled(dys_T[i].mm(ups[i]), ctx.scales[i]) for i in range(n)]
+        dmid_T = dmids[0] if n == 1 else torch.cat(dmids, 1)
+        dscaled_downs = dmid_T.t().mm(x_T).to(downs[0].dtype).split(ctx.ranks)
+        dx_T, dlengths = None, []
+        for i, dy_T in enumerate(dys_T):
+            dscaled_T = dy_T.mm(ctx.frozen[i][0])
+            # c acts on the base's input and on down
+            dc = _scaled((x_T * dscaled_T).sum(0, dtype=cs[i].dtype), ctx.strength)
+            dlengths.append(ctx.inverses[i] * dc.add_((dscaled_downs[i] * downs[i]).sum(0)))
+            dx_T = dscaled_T.mul_(base_cs[i]) if dx_T is None else dx_T.addcmul_(dscaled_T, base_cs[i])
+        if dx_T is not None and ctx.needs_input_grad[0]:
+            dx_T = dx_T.addmm_(dmid_T, scaled_down).view(ctx.shape)
+        ddowns = [dscaled * c for dscaled, c in zip(dscaled_downs, cs, strict=True)]
+        mids = mid_T.split(ctx.ranks, 1)
+        dups = [_cast(_scaled(dys_T[i].t().mm(mids[i]), ctx.scales[i]), downs[i].dtype) for i in range(n)]
+        return dx_T, None, None, None, None, *ddowns, *dups, *dlengths
 
 
 class _Conv2d(torch.autograd.Function):

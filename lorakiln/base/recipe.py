@@ -25,7 +25,7 @@ def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise UserError(f"{path}: not a readable TOML recipe ({error})") from None
     for change in changes:
-        _apply(table, change)
+        apply_change(table, change)
     return parse(table, str(path))
 
 
@@ -103,7 +103,7 @@ def _inline(value: Any) -> Any:
     return tomlkit.item(value)
 
 
-def _apply(table: dict[str, Any], change: str) -> None:
+def apply_change(table: dict[str, Any], change: str) -> None:
     """Lay `optim.lr=1e-4` (or `dataset.0.repeats=2`) over a TOML table; a bare word is a string."""
     path, found, text = change.partition("=")
     if not found:

@@ -6,8 +6,6 @@ import sys
 
 # Before torch is imported: OpenMP threads that spin while they wait make a busy machine a hundred times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-# Where it is installed, diffusers imports it, and it warns of a 4-bit kernel that nothing here uses.
-logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 import typer
 from rich.console import Console
@@ -40,6 +38,8 @@ def _kiln(version: bool = typer.Option(False, "--version", callback=_version, he
 
 def main(arguments: list[str] | None = None) -> None:
     """Run one verb. Exit codes: 0 done, 1 a bug, 2 bad input (one line on stderr), 130 and 143 stopped by a signal."""
+    # where it is installed, diffusers imports it, and it warns of a 4-bit kernel that nothing here uses
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
     try:
         sys.exit(app((sys.argv[1:] if arguments is None else arguments) or ["--help"], standalone_mode=False))
     except TyperException as error:  # a misspelt verb, option or value

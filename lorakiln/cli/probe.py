@@ -18,7 +18,7 @@ def probe(
     folder: Path = typer.Argument(help="The folder of pictures."),
     base: str = typer.Option(help="The base model, as in a recipe."),
     trigger: str = typer.Option("", help="The trigger word; none: the tag that nearly all captions share."),
-    count: int = typer.Option(8, min=4, max=64, help="So many pictures, spread over the folder."),
+    count: int = typer.Option(24, min=4, max=64, help="So many pictures, spread over the folder."),
     cfg: float = typer.Option(4.0, min=1.0, help="Guidance scale of the base's own drawings."),
     steps: int = typer.Option(20, min=1, max=1000, help="Sampling steps of the base's own drawings."),
     out: Path = typer.Option(Path("probe.png"), help="Where your pictures and the base's go, side by side."),

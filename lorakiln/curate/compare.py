@@ -170,7 +170,7 @@ def _moved_as_one(before_P3: np.ndarray, after_P3: np.ndarray) -> bool:
     coarse = (own // 32).astype(int) @ np.array([64, 8, 1])
     first = own[coarse == np.bincount(coarse).argmax()].mean(axis=0)
     others = np.abs(own - first).max(axis=1) > 48
-    return bool(others.sum() >= 16 and others.mean() > 0.008)
+    return bool(others.sum() >= 10 and others.mean() > 0.004)
 
 
 def _ground_moved(shown: np.ndarray, target: np.ndarray) -> bool:

@@ -60,7 +60,7 @@ class Duplicates:
 def find(pictures: Sequence[Picture], index: Index, report: Report = quiet) -> Duplicates:
     """Group pictures: same bytes first, then likely pairs, each compared closely (or as remembered by the index)."""
     by_content = defaultdict(list)
-    for picture in pictures:
+    for picture in sorted(pictures, key=_by_name):
         by_content[picture.sha256].append(picture)
     kinds = [same[0] for same in by_content.values()]
     comparer = _Comparer(kinds, index)
@@ -168,25 +168,24 @@ class _Joined:
 
 
 def _agreed(count: int, edges: Sequence[Edge]) -> list[Edge]:
-    """The copies that no other comparison speaks against.
+    """The copies that most other comparisons do not speak against.
 
-    A change of colour can hide what sets two pictures apart, as a darker copy hides a darker skin. So such a copy does
-    not tie groups together between which two pictures are alike all over but in one place.
+    A change of colour can hide what sets two pictures apart, as a darker copy hides a darker skin. So such copies do
+    not tie two groups together when more pairs between them are alike all over but in one place.
     """
     kept = [edge for edge in edges if edge[2].kind == "copy" and not edge[2].change]
     joined = _Joined(count)
     for first, second, _ in kept:
         joined.join(first, second)
-    against: dict[int, set[int]] = defaultdict(set)
+    votes: dict[int, dict[int, int]] = defaultdict(dict)
     for first, second, relation in edges:
-        if relation.kind == "near" and relation.share < _ONE_PLACE:
-            against[first].add(second)
-            against[second].add(first)
+        near = relation.kind == "near" and relation.share < _ONE_PLACE
+        votes[first][second] = votes[second][first] = bool(relation.kind == "copy") - near
     changed = [edge for edge in edges if edge[2].kind == "copy" and edge[2].change]
     for edge in sorted(changed, key=lambda edge: edge[2].share):
         one, other = joined.find(edge[0]), joined.find(edge[1])
-        apart = any(joined.find(foe) == other for member in joined.members(one) for foe in against[member])
-        if one == other or not apart:
+        between = [vote for at in joined.members(one) for to, vote in votes[at].items() if joined.find(to) == other]
+        if one == other or sum(between) >= 0:
             joined.join(one, other)
             kept.append(edge)
     return kept
@@ -208,7 +207,7 @@ def _group(comparer: _Comparer, members: list[int], edges: list[Edge], by_conten
     kinds, spoilt = comparer.kinds, {at: _spoilt(at, edges, comparer.kinds) for at in members}
     odd = {at: [edge[2].share for edge in edges if at in edge[:2]] for at in members}
     most = max(_detail(kinds[at]) for at in members)
-    best = min(members, key=lambda at: (*_worth(kinds[at], spoilt[at], most), sum(odd[at]), kinds[at].name))
+    best = min(members, key=lambda at: (*_worth(kinds[at], spoilt[at], most), sum(odd[at]), _by_name(kinds[at])))
     related = {frozenset(edge[:2]): edge for edge in edges}
     same = by_content[kinds[best].sha256]
     copies = [Copy(picture, "exact copy") for picture in same[1:]]
@@ -234,6 +233,11 @@ def _spoilt(at: int, edges: list[Edge], kinds: Sequence[Picture]) -> int:
     return marked + part + recoloured + mirrored
 
 
+def _by_name(picture: Picture) -> tuple[int, str]:
+    """Shortest first: 'cat.png' is the original of 'cat (1).png'."""
+    return len(picture.name), picture.name
+
+
 def _detail(picture: Picture) -> float:
     """Pixels that say something: enlarging and blurring gain none."""
     return picture.pixels * picture.measures.detail**2
@@ -242,7 +246,7 @@ def _detail(picture: Picture) -> float:
 def _worth(picture: Picture, spoilt: int, most: float) -> tuple:
     """Smaller is better: framed, spoilt, far from the group's most detail, enlarged, lossy, small."""
     measures = picture.measures
-    quality = 90 if picture.format in _LOSSLESS else measures.jpeg_quality or 80
+    quality = 101 if picture.format in _LOSSLESS else measures.jpeg_quality or 80
     short = _detail(picture) < most / 2.2
     fine = round(measures.detail, 1)
     return any(measures.border), spoilt, short, -fine, -(min(quality, 90) // 10), -picture.pixels, -quality

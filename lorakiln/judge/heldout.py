@@ -71,3 +71,8 @@ def denoising_losses(family: Family, held_out: HeldOut, *, timesteps: int = 16, 
         error_BCHW = (prediction_BCHW - task.target_BCHW) ** 2
         columns.append(loss.mean(error_BCHW, held_out.masks_B1HW))
     return torch.stack(columns, dim=1)
+
+
+def gain(before_BN: Tensor, after_BN: Tensor) -> float:
+    """Share of the held-out loss that training took away, averaged over pictures and schedule; below 0 it got worse."""
+    return 1 - float(after_BN.mean() / before_BN.mean())

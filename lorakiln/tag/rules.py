@@ -20,6 +20,7 @@ RATINGS = ("general", "sensitive", "questionable", "explicit", "safe")
 # What each family of bases was taught good pictures are called (their model cards).
 QUALITY: Mapping[str, tuple[str, ...]] = {
     "none": (),
+    "starter": ("score_9",),
     "pony": ("score_9", "source_anime"),
     "illustrious": ("masterpiece", "best quality", "absurdres"),
     "noobai": ("masterpiece", "best quality", "newest", "absurdres", "highres"),

@@ -91,8 +91,9 @@ def _two_styles(captions: Mapping[str, Caption]) -> Iterator[str]:
 def _quality(words: Vocabulary) -> Iterator[str]:
     """Quality tags of different bases in one set."""
     found = {}
-    for base, tags in QUALITY.items():
-        own = [tag for tag in tags if sum(tag in other for other in QUALITY.values()) == 1 and tag in words.counts]
+    bases = {base: tags for base, tags in QUALITY.items() if base != "starter"}  # whose score_9 is Pony's
+    for base, tags in bases.items():
+        own = [tag for tag in tags if sum(tag in other for other in bases.values()) == 1 and tag in words.counts]
         if own:
             found[base] = own
     if len(found) > 1:

@@ -110,9 +110,9 @@ def unet():
     return tiny_unet()
 
 
-@pytest.fixture
-def network(unet):
-    spec = AdapterSpec(rank=4, alpha=2, conv_rank=2, conv_alpha=1)
+@pytest.fixture(params=[False, True], ids=["lora", "dora"])
+def network(unet, request):
+    spec = AdapterSpec(rank=4, alpha=2, conv_rank=2, conv_alpha=1, dora=request.param)
     made = stir(inject({"unet": unet}, unet_names(), spec, 0))
     yield made
     made.remove()
@@ -250,7 +250,7 @@ def test_tensors_come_back_as_the_same_network(unet, network):
         loaded = inject_file({"unet": unet}, unet_names(), state)
         torch.testing.assert_close(predict(unet), before, rtol=0, atol=0)
         loaded.remove()
-        fresh = inject({"unet": unet}, unet_names(), AdapterSpec(rank=4, alpha=2, conv_rank=2, conv_alpha=1), 5)
+        fresh = inject({"unet": unet}, unet_names(), network.spec, 5)
         fresh.load_state_dict(state)
         assert torch.equal(predict(unet), before)
         fresh.remove()

@@ -177,7 +177,11 @@ def test_what_sdxl_keeps_is_what_a_trace_with_fake_tensors_keeps(size, batch, ra
     from lorakiln.adapters.spec import AdapterSpec
 
     with FakeTensorMode():
-        unet = UNet2DConditionModel(**shipped("unet")).to(torch.bfloat16).requires_grad_(False)
+        torch.set_default_dtype(torch.bfloat16)  # fake modules cannot change theirs afterwards
+        try:
+            unet = UNet2DConditionModel(**shipped("unet")).requires_grad_(False)
+        finally:
+            torch.set_default_dtype(torch.float32)
         names = {path: f"lora_unet_{path.replace('.', '_')}" for path, _ in unet.named_modules() if path}
         network = inject({"unet": unet}, {"unet": names}, AdapterSpec(rank=rank, alpha=1.0), 0)
         trained = [one for group in network.parameters_by_part().values() for one in group]

@@ -27,6 +27,10 @@ def with_adapter(rank, alpha, lr=1e-4):
     return case(recipe(adapter={"rank": rank, "alpha": alpha}, optim={"lr": lr}))
 
 
+def with_purpose(lr):
+    return case(recipe(optim={"name": "came", "lr": lr, "text_lr": 1e-4}), purpose="style")
+
+
 def length(epochs):
     return case(recipe(train={"epochs": epochs, "batch": 1}), pictures(8))
 
@@ -119,6 +123,49 @@ PAIRS = {
     "K032": tuple(case(shown=pictures(60, unreadable=bad)) for bad in (("a.png: cut off",), ())),
     "K033": tuple(case(facts=base(problem=text)) for text in ("x: no such file", "")),
 }  # fmt: skip
+
+
+def partly_cut(count):
+    buckets = Buckets(Size(1024, 1024), step=256, no_upscale=True)
+    shown = [*pictures(count, (832, 1216), buckets=buckets).shown, *pictures(60 - count).shown]
+    return case(recipe(dataset=[{"folder": "p", "bucket_step": 256}]), Pictures(tuple(shown)))
+
+
+def long_run(epochs):
+    return case(recipe(train={"epochs": epochs, "batch": 1}), pictures(102))
+
+
+# further edges of the same rules
+EDGES = [
+    ("K003", with_purpose(1e-9), with_purpose(0.0)),
+    ("K004", *(case(recipe(adapter={"rank": rank}), pictures(49)) for rank in (17, 16))),
+    ("K004", *(case(recipe(adapter={"rank": 17, "kind": kind}), pictures(49)) for kind in ("lora", "lokr"))),
+    ("K005", long_run(81), long_run(80)),
+    ("K007", with_adapter(16, 16.0, 0.99e-6), with_adapter(16, 16.0, 1e-6)),
+    ("K010", *(case(recipe(ztsnr=word, loss={"min_snr_gamma": 5.0})) for word in ("on", "auto"))),
+    ("K010", *(case(recipe(ztsnr=word, loss={"min_snr_gamma": 5.0}), facts=base("noob-v"))
+               for word in ("auto", "off"))),
+    ("K012", partly_cut(6), partly_cut(5)),
+    ("K022", vram(-1e-9), vram(0.0)),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("id", "yes", "no"), EDGES, ids=[f"{id}-{n}" for n, (id, *_) in enumerate(EDGES)])
+def test_a_rule_has_its_other_edges_where_it_should(id, yes, no):
+    assert said(id, yes) and said(id, no) is None
+
+
+def test_what_a_rule_says_fits_the_case():
+    assert "would stop there" in said("K015", bare(1)).text
+    plain = case(recipe(dataset=[{"folder": "p", "missing": "empty"}]), bare(1).pictures)
+    assert "empty prompt" in said("K015", plain).text
+    assert "next to nothing" in said("K007", with_adapter(16, 16.0, 1e-7)).text
+    assert "it burns" in said("K007", with_adapter(16, 161.0)).text
+    assert said("K022", vram(-0.01)).fix == {"train.checkpointing": True}
+    full = recipe(train={"batch": 2, "checkpointing": True})
+    assert said("K022", case(full, machine=Machine(vram=1.0))).fix == {"train.batch": 1}
+    single = recipe(train={"batch": 1, "checkpointing": True})
+    assert said("K022", case(single, machine=Machine(vram=1.0))).fix == {}
 
 
 def test_every_rule_has_a_pair():

@@ -76,7 +76,7 @@ def test_rejects_do_not_count_as_good_pictures(tmp_path):
         save(tmp_path, **{f"p{number}": scene(number)})
     save(tmp_path, again=scene(3), empty=Image.new("RGB", (256, 256)))
     advice = faults_for("character", findings(tmp_path))
-    assert advice["copy"].names == ("p3.png",) and advice["empty"].names == ("empty.png",)
+    assert advice["copy"].names == ("again.png",) and advice["empty"].names == ("empty.png",)
     assert advice["count"].text.startswith("20 good pictures")
 
 

@@ -101,3 +101,14 @@ def test_strong_writing_is_seen_as_writing():
     ImageDraw.Draw(marked).text((20, 236), "(c) Some Artist 2024", "white", ImageFont.load_default(size=14))
     assert relation(picture, marked).marked == 2
     assert relation(marked, picture).marked == 1
+
+
+@pytest.mark.parametrize("row", [20, 236])
+def test_a_plain_line_is_no_writing(row):
+    from PIL import ImageDraw
+
+    picture = scene(5)
+    lined = picture.copy()
+    ImageDraw.Draw(lined).rectangle((60, row, 200, row + 5), "white")
+    found = relation(picture, lined)
+    assert found.kind == "near" and not found.marked

@@ -99,3 +99,19 @@ def test_a_mirrored_crop_is_still_a_copy(tmp_path):
 def test_plain_pictures_of_other_colours_are_not_copies(tmp_path):
     save(tmp_path, a=Image.new("RGB", (64, 64), "red"), b=Image.new("RGB", (64, 64), "blue"), c=scene(1))
     assert not groups_of(tmp_path).groups
+
+
+def test_of_equal_files_the_shortest_name_is_kept(tmp_path):
+    save(tmp_path, **{"cat": scene(1), "cat (1)": scene(1), "a copy of cat": scene(1), "dog": scene(2)})
+    assert [group.names for group in groups_of(tmp_path).groups] == [["cat.png", "cat (1).png", "a copy of cat.png"]]
+
+
+@pytest.mark.parametrize("way", ["mirrored", "recoloured"])
+def test_of_three_the_odd_one_out_is_not_kept(tmp_path, way):
+    picture = scene(8, 300)
+    save(tmp_path, a=CHANGES[way](picture, random.Random(5)), picture=picture)
+    picture.save(tmp_path / "picture.bmp")
+    picture.save(tmp_path / "picture again.webp", quality=95)
+    picture.rotate(0).save(tmp_path / "picture more.jpg", quality=95)
+    (group,) = groups_of(tmp_path).groups
+    assert len(group.names) == 5 and group.best.name in ("picture.png", "picture.bmp")

@@ -38,6 +38,22 @@ def test_a_second_scan_reads_only_what_changed(tmp_path):
     assert second.pictures[1].sha256 != first.pictures[1].sha256
 
 
+def test_a_file_of_the_same_size_with_other_pixels_is_read_again(tmp_path):
+    for seed in (1, 2):
+        scene(seed, 64).save(tmp_path / "a.bmp")
+        os.utime(tmp_path / "a.bmp", ns=(seed, seed))
+        found = scan(tmp_path)
+        found.index.close()
+        assert found.read == 1
+
+
+def test_the_index_forgets_what_is_gone(tmp_path):
+    save(tmp_path, a=scene(1, 64), b=scene(2, 64))
+    scan(tmp_path).index.close()
+    (tmp_path / "a.png").unlink()
+    assert [picture.name for picture, _ in scan(tmp_path).index.pictures()] == ["b.png"]
+
+
 @pytest.mark.parametrize("harm", ["delete", "garbage", "another version"])
 def test_the_index_may_be_lost_at_any_time(tmp_path, harm):
     save(tmp_path, a=scene(1))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from lorakiln.judge.heldout import HeldOut, denoising_losses, read_held_out
+from lorakiln.judge.heldout import HeldOut, denoising_losses, gain, read_held_out
 from tests.tiny import tiny_family
 
 
@@ -72,3 +72,8 @@ def test_a_model_that_knows_the_answer_has_no_loss(family, held_out, monkeypatch
 
     monkeypatch.setattr(type(family), "predict", oracle)
     assert float(denoising_losses(family, held_out, timesteps=4).max()) == 0
+
+
+def test_gain_is_the_share_of_the_loss_that_is_gone():
+    assert gain(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 2.0]])) == pytest.approx(0.25)
+    assert gain(torch.tensor([[1.0]]), torch.tensor([[2.0]])) == -1

@@ -15,7 +15,7 @@ CHOICE = 3
 @rule("K001", "error", "CAME at a learning rate of 5e-4 or more", "T11", safe=True)
 def came_too_hot(case: Case) -> Said | None:
     optim = case.recipe.optim
-    if optim.name == "came" and optim.lr > RATE and not case.tiny:
+    if optim.name == "came" and optim.lr >= RATE and not case.tiny:
         return Said(f"optim.lr = {optim.lr:g} with CAME: abstract void", {"optim.lr": STYLE_RATE})
     return None
 
