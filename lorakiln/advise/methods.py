@@ -5,8 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from lorakiln.base.errors import UserError, nearest
-from lorakiln.base.recipe import apply_change
-from lorakiln.base.recipe import parse
+from lorakiln.base.recipe import apply_change, parse
 from lorakiln.base.settings import Recipe
 from lorakiln.exchange.report import UNSET
 
