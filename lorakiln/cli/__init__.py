@@ -52,4 +52,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _complain(line: str) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False).print(f"kiln: {line}")
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(f"kiln: {line}")

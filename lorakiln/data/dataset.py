@@ -11,6 +11,7 @@ from typing import Literal
 from lorakiln.base import images
 from lorakiln.base.errors import UserError
 from lorakiln.base.records import Crop, Size
+from lorakiln.base.walk import REJECTED
 from lorakiln.data.buckets import BucketRow, Buckets, bucket_report, flip
 
 # (a caption as written, a 63-bit key) -> the caption of one visit
@@ -205,7 +206,7 @@ def _mask(spec: DatasetSpec, path: Path, info: images.PictureInfo) -> Path | Non
 
 
 def _files(spec: DatasetSpec) -> list[Path]:
-    """Every file below the folder by name, linked folders too; nothing hidden, and not the masks."""
+    """Every file below the folder by name, linked folders too; nothing hidden or rejected, and not the masks."""
     folder, entered, found = Path(spec.folder), set(), []
     for place, folders, names in os.walk(folder, followlinks=True):
         inside = Path(place)
@@ -214,7 +215,7 @@ def _files(spec: DatasetSpec) -> list[Path]:
             folders.clear()
             continue
         entered.add(real)
-        folders[:] = [name for name in folders if not name.startswith(".")]
+        folders[:] = [name for name in folders if not name.startswith(".") and name != REJECTED]
         found += [inside / name for name in names if not name.startswith(".")]
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
 

@@ -10,6 +10,7 @@ from lorakiln.adapters.inject import inject, inject_file
 from lorakiln.adapters.norms import Norms
 from lorakiln.adapters.spec import AdapterSpec
 from lorakiln.base.errors import UserError
+from lorakiln.optim.flat import FlatParameters
 from tests.adapters.models import on_layer, predict, stir, tiny_unet, unet_names
 
 KINDS = [
@@ -42,6 +43,17 @@ def recomposed_norm(adapter):
 
 def test_closed_form_norms_of_a_whole_network_are_the_recomposed_ones(spec):
     network = inject({"unet": tiny_unet()}, unet_names(), spec, 0)
+    stir(network, std=0.1)
+    for adapter in network.adapters:
+        torch.testing.assert_close(1 / adapter.magnitude.inverse.double(), recomposed_norm(adapter), rtol=2e-6, atol=0)
+    network.remove()
+
+
+@pytest.mark.parametrize("order", [1, -1], ids=["in order", "backwards"])
+def test_norms_of_weights_in_a_flat_buffer(order):
+    """Side by side in one buffer they are read without a copy, but only in the order in which they lie."""
+    network = inject({"unet": tiny_unet()}, unet_names(), AdapterSpec(rank=2, dora=True), 0)
+    FlatParameters({"all": [trained.parameter for trained in network.trained()][::order]})
     stir(network, std=0.1)
     for adapter in network.adapters:
         torch.testing.assert_close(1 / adapter.magnitude.inverse.double(), recomposed_norm(adapter), rtol=2e-6, atol=0)

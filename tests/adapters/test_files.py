@@ -63,6 +63,20 @@ def test_a_written_file_is_read_by_safetensors_in_its_dtype(tmp_path, dtype, cod
     assert int.from_bytes(path.read_bytes()[:8], "little") % 8 == 0
 
 
+def test_every_tensor_starts_where_its_numbers_can_be_mapped(tmp_path):
+    """An odd number of 2-byte weights before a 4-byte alpha would leave it between two numbers."""
+    write(tmp_path / "x.safetensors", {"a.lora_up.weight": torch.ones(3, 1), "b.alpha": torch.tensor(2.0)}, {}, "bf16")
+    content = (tmp_path / "x.safetensors").read_bytes()
+    header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+    sizes = {"BF16": 2, "F32": 4}
+    assert all(
+        held["data_offsets"][0] % sizes[held["dtype"]] == 0
+        for name, held in header.items()
+        if name in ("a.lora_up.weight", "b.alpha")
+    )
+    assert load_file(tmp_path / "x.safetensors")["b.alpha"] == 2
+
+
 def test_equal_content_is_equal_bytes_whatever_the_order_or_the_process(tmp_path):
     write(tmp_path / "1.safetensors", TENSORS, {"a": "1", "b": "2", "c": "3"})
     write(tmp_path / "2.safetensors", dict(reversed(TENSORS.items())), {"c": "3", "b": "2", "a": "1"})
