@@ -92,7 +92,7 @@ class _Kronecker(torch.autograd.Function):
         (rows, m), (k, n) = first_lm.shape, second_kn.shape
         x_T = x.reshape(-1, m * n)
         y_T = x_T.mm(weight.t()) if bias is None else torch.addmm(bias, x_T, weight.t())
-        half_Tmk = x_T.view(-1, n).mm(second_kn.t()).view(-1, m, k)
+        half_Tmk = x_T.reshape(-1, n).mm(second_kn.t()).view(-1, m, k)
         y_T.view(-1, rows, k).baddbmm_(first_lm.expand(len(x_T), -1, -1), half_Tmk, alpha=scale)
         ctx.save_for_backward(x, first_lm, second_kn)
         return y_T.view(*x.shape[:-1], -1)
@@ -105,7 +105,7 @@ class _Kronecker(torch.autograd.Function):
         x, first_lm, second_kn = ctx.saved_tensors
         (rows, m), (k, n) = first_lm.shape, second_kn.shape
         x_Tmn, dy_T = x.reshape(-1, n), dy.reshape(-1, rows * k)
-        dy_Tlk = dy_T.view(-1, rows, k)
+        dy_Tlk = dy_T.reshape(-1, rows, k)
         half_Tmk = x_Tmn.mm(second_kn.t()).view(-1, m, k)  # as large as the output: computed again, not kept
         dfirst = dy_Tlk.bmm(half_Tmk.mT).sum(0).mul_(ctx.scale).to(ctx.dtype)
         dhalf_Tmk = (first_lm.t() * ctx.scale).expand(len(dy_T), -1, -1).bmm(dy_Tlk).view(-1, k)

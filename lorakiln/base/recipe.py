@@ -45,7 +45,7 @@ def parse(table: dict[str, Any], where: str) -> Recipe:
 def write(recipe: Recipe) -> str:
     """The complete recipe as TOML, defaults included, each setting with its help as a comment."""
     document = tomlkit.document()
-    _fill(document, recipe, skip=(Section, list))
+    _fill(document, recipe, skip=(*dict(sections()), "dataset"))
     for name, _ in list(sections())[1:-1]:
         document.add(name, _fill(tomlkit.table(), getattr(recipe, name)))
     datasets = tomlkit.aot()
@@ -75,10 +75,10 @@ def flatten(recipe: Recipe) -> dict[str, Any]:
     return flat
 
 
-def _fill(table: Any, section: Section, skip: tuple[type, ...] = ()) -> Any:
+def _fill(table: Any, section: Section, skip: Sequence[str] = ()) -> Any:
     values = section.model_dump()
     for key, field in type(section).model_fields.items():
-        if isinstance(getattr(section, key), skip):
+        if key in skip:
             continue
         if values[key] is None:  # TOML has no null: the unset setting is shown as a comment
             table.add(tomlkit.comment(f"{key} =   # {field.description}"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from lorakiln import families
+from lorakiln.adapters.files.names import to_kohya
 from lorakiln.adapters.files.read import read
 from lorakiln.adapters.inject import inject
 from lorakiln.adapters.network import Network
@@ -140,10 +141,11 @@ def adapter_spec(adapter: settings.Adapter) -> AdapterSpec:
 def make_network(recipe: Recipe, family: Family, rates: dict[str, float]) -> Network:
     """The adapter inside the base, fresh or continued from `init`."""
     spec = adapter_spec(recipe.adapter)
-    names = {part: family.module_names(part, conv=spec.conv_rank > 0) for part in rates}
+    names = {part: family.module_names(part, conv=spec.conv_rank > 0 or bool(spec.targets)) for part in rates}
     network = inject({part: family.parts[part] for part in rates}, names, spec, recipe.seed)
     if recipe.init:
-        tensors = read(Path(recipe.init)).tensors
+        layers = {part: family.module_names(part, conv=True) for part in family.parts}
+        tensors = to_kohya(read(Path(recipe.init)), layers)
         try:
             network.load_state_dict(tensors)
         except UserError as error:

@@ -251,3 +251,21 @@ def _loads_in_lycoris(path, expected):
     finally:
         network.restore()
         clean()
+
+
+def test_lokr_takes_an_input_whose_rows_are_not_contiguous():
+    """A transposed view, as attention hands it over, gives what its contiguous copy gives, backward too."""
+    root = nn.Sequential(nn.Linear(12, 8)).requires_grad_(False)
+    spec = AdapterSpec(kind="lokr", rank=1, alpha=1.0, factor=2, targets=("*",))
+    network = inject({"unet": root}, {"unet": {"0": "lora_unet_0"}}, spec, seed=0)
+    for tensor in network.parameters_by_part()["unet"]:
+        tensor.data.uniform_(-1, 1, generator=torch.Generator().manual_seed(1))
+    strided = torch.randn(3, 12, 5, generator=torch.Generator().manual_seed(2)).transpose(1, 2).requires_grad_()
+    outputs = [root(strided), root(strided.detach().contiguous().requires_grad_())]
+    torch.testing.assert_close(outputs[0], outputs[1])
+    gradients = []
+    for output in outputs:
+        network.parameters_by_part()["unet"][0].grad = None
+        output.transpose(1, 2).square().sum().backward()
+        gradients.append(network.parameters_by_part()["unet"][0].grad.clone())
+    torch.testing.assert_close(*gradients)

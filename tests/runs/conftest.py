@@ -39,7 +39,7 @@ def draw_picture(path: Path, size: tuple[int, int], seed: int) -> None:
     picture.save(path)
 
 
-def recipe_table(base: Path, pictures: Path, folder: Path, **changes: Any) -> dict[str, Any]:
+def recipe_table(base: Path, pictures: Path, folder: Path, /, **changes: Any) -> dict[str, Any]:
     """The settings of a run of a few seconds below `folder`, with changes laid over them, section by section."""
     small: dict[str, Any] = {
         "base": str(base),

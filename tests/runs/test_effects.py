@@ -140,7 +140,8 @@ SHOWN = [
     Row("sample.seed", 9, DRAWN),
 ]
 # settings with a test of their own below
-APART = ["device", "train.checkpointing", "train.deterministic", ONE + "missing"]
+# (purpose and ignore are read by `kiln check` alone: tests/advise)
+APART = ["purpose", "ignore", "device", "train.checkpointing", "train.deterministic", ONE + "missing"]
 APART += ["cache.latents", "cache.text", "cache.text_megabytes", "cache.folder"]
 
 

@@ -37,9 +37,12 @@ def kiln(*arguments: object, kill: tuple[str, int] = ("nowhere", 0)) -> subproce
 
 def outcome(folder: Path) -> tuple[bytes, list[tuple[int, float]]]:
     """What must not depend on interruptions: the LoRA's bytes, and each step once with its loss."""
+    return (folder / "a.safetensors").read_bytes(), steps_of(folder)
+
+
+def steps_of(folder: Path) -> list[tuple[int, float]]:
     lines = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
-    steps = [(line["step"], line["loss"]) for line in lines if line["event"] == "step"]
-    return (folder / "a.safetensors").read_bytes(), steps
+    return [(line["step"], line["loss"]) for line in lines if line["event"] == "step"]
 
 
 @pytest.fixture(scope="module")
@@ -164,10 +167,7 @@ def test_two_processes_with_half_the_batch_see_the_same_losses(make, tmp_path, p
             [sys.executable, *launch, "train", str(path)], cwd=ROOT, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
-    alone, together = (
-        [json.loads(line)["loss"] for line in (tmp_path / "runs" / name / "events.jsonl").read_text().splitlines()]
-        for name in ("one", "two")
-    )
+    alone, together = ([loss for _, loss in steps_of(tmp_path / "runs" / name)] for name in ("one", "two"))
     assert together == pytest.approx(alone, rel=1e-5)
 
 

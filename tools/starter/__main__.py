@@ -26,8 +26,8 @@ def make(vae_steps: int, unet_steps: int, twin_steps: int) -> None:
     """All stages in order."""
     fetch.fetch()
     masters.make()
-    run("train_vae", "--steps", str(vae_steps))
-    if not LATENTS.exists():
+    if not LATENTS.exists():  # from then on the encoder must stay as it is
+        run("train_vae", "--steps", str(vae_steps))
         run("latents")
     run("train_unet", "--steps", str(unet_steps))
     if not train_vae.POLISHED.exists():
