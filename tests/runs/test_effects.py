@@ -234,10 +234,12 @@ def outcome(recipe: recipes.Recipe, tmp_path: Path) -> Outcome:
         return real(batch, step)
 
     object.__setattr__(parts.step, "losses", watched)
-    Loop(parts.step, parts.learner, parts.plan, log, [], lambda step: None).run()
+    try:
+        Loop(parts.step, parts.learner, parts.plan, log, [], lambda step: None).run()
+    finally:
+        log.close()
     weights = {name: tensor.clone() for name, tensor in parts.network.state_dict().items()}
     parts.loader.close()
-    log.close()
     return Outcome(losses, seen, weights)
 
 
