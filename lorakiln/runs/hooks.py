@@ -5,12 +5,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorakiln.base.files import atomic
 from lorakiln.base.settings import Sample, Save
 from lorakiln.runs import samples
 from lorakiln.runs.control import Inbox
 from lorakiln.runs.folder import RunFolder
 from lorakiln.runs.reporter import Stages
+from lorakiln.sample.grid import save_png
 from lorakiln.train.events import EventLog
 from lorakiln.train.loop import Stop
 from lorakiln.train.plan import Moment
@@ -41,8 +41,7 @@ class SampleHook:
             pictures = self.draw()
         files = [samples.path(self.folder, moment.step, number) for number in range(1, len(pictures) + 1)]
         for path, picture in zip(files, pictures, strict=True):
-            with atomic(path) as stream:
-                picture.save(stream, format="PNG")
+            save_png(picture, path, {})
         self.log.write("sample", moment.step, files=[path.name for path in files])
 
 

@@ -7,7 +7,7 @@ from lorakiln import families
 from lorakiln.adapters.files import convert, extract, merge, resize
 from lorakiln.adapters.files.inspect import Inspection, inspect
 from lorakiln.adapters.files.names import to_kohya
-from lorakiln.adapters.files.read import read
+from lorakiln.adapters.files.read import AdapterFile, read
 from lorakiln.adapters.files.write import write
 from lorakiln.base.errors import UserError
 from lorakiln.families.places import find
@@ -35,8 +35,9 @@ def merge_together(loras: Loras, out: Path, *, rank: int = 0, dtype: str = "bf16
     """Write one LoRA that does what several do; its number of modules."""
     refuse_existing(out, overwrite)
     names = families.layer_names()
-    tensors = merge.together([(to_kohya(read(path), names), strength) for path, strength in loras], rank)
-    write(out, tensors, _metadata(loras[0][0]), dtype)
+    files = [(read(path), strength) for path, strength in loras]
+    tensors = merge.together([(to_kohya(file, names), strength) for file, strength in files], rank)
+    write(out, tensors, _metadata(files[0][0]), dtype)
     return len(tensors) // 3
 
 
@@ -49,7 +50,7 @@ def resize_file(
     result = resize.resize(to_kohya(file, families.layer_names()), rank, energy)
     ranks = sorted(set(result.ranks.values()))
     changed = {"ss_network_dim": str(ranks[-1]), "ss_network_alpha": str(float(ranks[-1]))}
-    write(out, result.tensors, _metadata(path) | changed, dtype)
+    write(out, result.tensors, _metadata(file) | changed, dtype)
     return result
 
 
@@ -86,7 +87,7 @@ def convert_file(
     if to == "diffusers":
         tensors, metadata = convert.to_diffusers(tensors, names)
     else:
-        metadata = _metadata(path)
+        metadata = _metadata(file)
         metadata.pop("lora_adapter_metadata", None)
     write(out, tensors, metadata, dtype)
     return len(tensors)
@@ -98,6 +99,6 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
         raise UserError(f"{out}: exists; choose another --out, or --overwrite")
 
 
-def _metadata(path: Path) -> dict[str, str]:
+def _metadata(file: AdapterFile) -> dict[str, str]:
     """What a file says of itself, less the hashes of its tensors, which are about to change."""
-    return {key: value for key, value in read(path).metadata.items() if not key.startswith("sshs_")}
+    return {key: value for key, value in file.metadata.items() if not key.startswith("sshs_")}

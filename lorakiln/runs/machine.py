@@ -7,10 +7,11 @@ from dataclasses import dataclass
 import torch
 import torch.distributed
 
+from lorakiln.adapters.files import write
 from lorakiln.base.errors import UserError
 
 # None: what suits the device, as `families.load` says
-DTYPES = {"auto": None, "fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DTYPES = {"auto": None} | write.DTYPES
 
 
 def choose_device(name: str) -> torch.device:

@@ -6,13 +6,12 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorakiln.base.files import atomic
 from lorakiln.base.settings import Sample
 from lorakiln.families.family import Family
 from lorakiln.runs.folder import RunFolder
 from lorakiln.sample import prompts
 from lorakiln.sample.generate import Request, check
-from lorakiln.sample.grid import grid
+from lorakiln.sample.grid import grid, save_png
 
 _NAME = re.compile(r"step(\d+)-(\d+)\.png")
 
@@ -59,5 +58,4 @@ def draw_grid(folder: RunFolder, wanted: list[Request]) -> None:
         rows.append([Image.open(file) if file else Image.new("RGB", (8, 8)) for file in files])
     titles = ["before" if int(step) == 0 else f"step {int(step)}" for step in steps]
     sheet = grid(rows, [f"{one.prompt}  seed {one.seed}" for one in wanted], titles)
-    with atomic(folder.grid) as stream:
-        sheet.save(stream, format="PNG")
+    save_png(sheet, folder.grid, {})

@@ -5,17 +5,8 @@ import json
 import pytest
 from PIL import Image
 
-from lorakiln.cli import main
+from tests.cli.verbs import kiln
 from tests.curate.pictures import save, scene
-
-
-def kiln(capsys, *words):
-    try:
-        main([str(word) for word in words])
-        code = 0
-    except SystemExit as end:
-        code = end.code or 0
-    return code, capsys.readouterr()
 
 
 @pytest.fixture
