@@ -54,5 +54,5 @@ FAMILIAR = {
 def weight(emoji: Emoji) -> int:
     """How often a concept is drawn for a batch, against the rarest."""
     if emoji.name in CORE:
-        return 12
+        return 20
     return 4 if emoji.subgroup in FAMILIAR else 1

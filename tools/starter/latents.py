@@ -13,7 +13,7 @@ from .places import BUILD, SEED
 from .train_vae import trained
 
 LATENTS = BUILD / "latents.pt"
-RENDERS = {1: 2, 4: 5, 12: 10}  # pictures of a concept, by its weight
+RENDERS = {1: 2, 4: 5, 20: 14}  # pictures of a concept, by its weight
 CROPPED_SHARE, SPOILED_SHARE = 0.08, 0.28
 
 

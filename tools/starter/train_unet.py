@@ -15,7 +15,7 @@ from .places import BUILD, RESOLUTION, SEED
 CHECKPOINT = BUILD / "unet.pt"
 BATCH, STEPS = 64, 2400
 EARLY_BATCH, EARLY_STEPS = 32, 400  # at first, more steps teach more than surer ones
-LR, TABLE_LR = 1.5e-3, 4e-3  # token tables: each row is seen rarely, so it may move further
+LR, TABLE_LR, WARMUP = 1.5e-3, 4e-3, 60  # token tables: each row is seen rarely, so it may move further
 EMA, SNR_CAP = 0.99, 5.0
 WEIGHT_CAP, WEIGHT_MEAN = 8.0, 4.0
 
@@ -109,16 +109,17 @@ def train(steps: int, decay: float, minutes_between_saves: float = 2.0) -> None:
     drawer, average = fresh(), fresh()
     average.requires_grad_(False)
     optimize = optimizers([drawer], LR, TABLE_LR)
-    step, log = 0, progress.Log("unet")
+    step, anew, log = 0, 0, progress.Log("unet")
     if CHECKPOINT.exists():
         state = torch.load(CHECKPOINT, weights_only=True)
         drawer.load_state_dict(state["drawer"])
         average.load_state_dict(state["average"])
-        restore(optimize, state["optimizers"])
-        step, log = state["step"], progress.Log("unet", state["seconds"])
+        step, anew, log = state["step"], state["anew"], progress.Log("unet", state["seconds"])
+        if state["optimizers"] is not None:
+            restore(optimize, state["optimizers"])
     pictures, sums, saved_at = Pictures(), torch.zeros(2), log.spent
     while step < (steps := progress.asked_steps("unet", steps)):
-        set_pace(optimize, trapezoid(step, steps, 60, decay))
+        set_pace(optimize, min((step - anew + 1) / WARMUP, trapezoid(step, steps, WARMUP, decay)))
         losses = epsilon_loss(drawer, pictures.batch(step, batch_size(step)), step)
         losses[1].backward()
         for optimizer in optimize:
@@ -132,7 +133,7 @@ def train(steps: int, decay: float, minutes_between_saves: float = 2.0) -> None:
             sums = torch.zeros(2)
         if step == steps or log.spent - saved_at > 60 * minutes_between_saves:
             saved_at = log.spent
-            progress.save(state_of(drawer, average, optimize, step, log.spent), CHECKPOINT)
+            progress.save(state_of(drawer, average, optimize, step, log.spent) | {"anew": anew}, CHECKPOINT)
 
 
 def trained() -> Drawer:
