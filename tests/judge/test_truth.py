@@ -1,0 +1,76 @@
+"""What the verdict is measured against, by cases worked by hand."""
+
+import numpy as np
+import pytest
+
+from benchmarks import judge_truth as truth
+
+
+def pictures(seed: int, count: int = 24) -> np.ndarray:
+    """Squares of two colours, 32 pixels a side."""
+    rng = np.random.default_rng(seed)
+    made = np.empty((count, 32, 32, 3), np.uint8)
+    for one in made:
+        one[:] = rng.integers(0, 256, 3)
+        at = rng.integers(0, 16, 2)
+        one[at[0] : at[0] + 16, at[1] : at[1] + 16] = rng.integers(0, 256, 3)
+    return made
+
+
+def curve(top: float, height: float = 1.0) -> dict[float, float]:
+    """A parabola with its top at a strength."""
+    return {t: height - (t - top) ** 2 for t in truth.STRENGTHS}
+
+
+@pytest.mark.parametrize(
+    ("top", "height", "expected"),
+    [
+        (1.2, 1.0, "underbaked"),
+        (1.09, 1.0, "baked"),
+        (0.86, 0.2, "baked"),
+        (0.84, 0.96, "slightly overbaked"),
+        (0.84, 0.94, "overbaked"),
+        (0.45, 1.0, "overbaked"),
+    ],
+)
+def test_the_word_follows_from_the_best_strength(top, height, expected):
+    assert truth.word(curve(top, height), run_best=1.0) == expected
+
+
+def test_the_best_strength_lies_between_the_points():
+    strength, most = truth.best(curve(0.82, 0.7))
+    assert strength == pytest.approx(0.82) and most == pytest.approx(0.7)
+    assert truth.best({0.3: 1.0, 1.0: 0.5}) == (0.3, 1.0)
+
+
+def test_a_run_is_measured_by_its_own_best():
+    assert truth.words([curve(0.7, 1.0), curve(0.7, 0.5)]) == ["slightly overbaked", "overbaked"]
+
+
+def test_pictures_of_one_kind_have_no_discrepancy_and_others_have():
+    scale = truth.Scale.of(truth.features(pictures(0, 200)))
+    one, same = (scale(truth.features(pictures(seed, 60))) for seed in (1, 2))
+    dark = scale(truth.features(pictures(3, 60) // 3))
+    assert abs(truth.discrepancy(one, same)) < 0.05 * truth.discrepancy(one, dark)
+    assert truth.similarity(dark, dark, one) == 0
+    assert truth.similarity(same, dark, one) > 0.95
+    with pytest.raises(ValueError, match="two pictures"):
+        truth.discrepancy(one[:1], same)
+
+
+def test_a_mirrored_and_darker_copy_is_a_copy():
+    trained, unseen = pictures(4), pictures(5, 100)
+    copies = (trained[:, :, ::-1] * 0.8).astype(np.uint8)
+    assert truth.copied(copies, trained, unseen) == 1
+    assert truth.copied(unseen, trained, unseen) <= truth.CHANCE
+
+
+def test_drift_is_counted_in_seeds():
+    base, other = np.zeros((3, 4)), np.full((3, 4), 2.0)
+    assert truth.drift(base, base, other) == 0
+    assert truth.drift(base + 1, base, other) == 0.5
+
+
+def test_quality_takes_drift_and_copies_off():
+    assert truth.quality(0.8, 0.4, 0.21) == pytest.approx(0.8 - 0.1 - 0.1)
+    assert truth.quality(0.8, 0.0, 0.005) == 0.8  # chance alone
