@@ -52,9 +52,12 @@ def gather(
     purpose: str = "",
     card: Card | None = None,
     hours: float = 0.0,
-    resume: bool = False,
+    may_exist: bool = False,
 ) -> Case:
-    """Look at everything the rules ask for: a second or two, no torch. `card` is another machine's (no --gpu: this)."""
+    """Look at everything the rules ask for: a second or two, no torch.
+
+    `card`: another machine's, rather than this one's; `may_exist`: the run's folder may be there already.
+    """
     base = look_at(recipe.base)
     pictures = look_at_recipe(recipe, base.resolution)
     machine, card = look_around(recipe, card, hours)
@@ -62,7 +65,7 @@ def gather(
     time = estimate.duration(recipe, base, pictures, card or CPU)
     name = recipe.name or source.stem
     folder = Path(recipe.runs) / name
-    exists = str(folder) if folder.exists() and any(folder.iterdir()) and not resume else ""
+    exists = str(folder) if folder.exists() and any(folder.iterdir()) and not may_exist else ""
     return Case(
         recipe, base, pictures, purpose or recipe.purpose, machine, memory, time, card, tokens(pictures), exists,
         disk(recipe, base, pictures, time.steps),

@@ -137,15 +137,16 @@ def check(
         told = [row(one) for one in findings]
         typer.echo(json.dumps({"stops": stops(findings), "changed": changed, "findings": told}))
     else:
-        _show_findings(findings, changed, case, recipe)
+        for path, value in changed.items():
+            typer.echo(f"fixed   {path} = {json.dumps(value)}")
+        show_findings(findings, case, recipe)
     raise typer.Exit(1 if stops(findings) else 0)
 
 
-def _show_findings(findings: list[Any], changed: dict[str, Any], case: Any, recipe: Path) -> None:
+def show_findings(findings: list[Any], case: Any, recipe: Path) -> None:
+    """What the rules say, each with its fix, and a line that counts them."""
     from lorakiln.advise.evidence import cite
 
-    for path, value in changed.items():
-        typer.echo(f"fixed   {path} = {json.dumps(value)}")
     loud = [one for one in findings if not one.ignored]
     for one in loud:
         rule = one.rule

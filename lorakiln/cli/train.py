@@ -1,6 +1,8 @@
 """`kiln train` and `kiln tell`: make a LoRA from a recipe, and speak to the run while it goes."""
 
 import json
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +11,7 @@ import typer
 from lorakiln.base.errors import UserError
 
 if TYPE_CHECKING:
+    from lorakiln.base.settings import Recipe
     from lorakiln.runs.run import Result
 
 
@@ -18,7 +21,8 @@ def add_verbs(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Path = typer.Argument(help="The recipe, a TOML file; see 'kiln settings'."),
+    recipe: Path | None = typer.Argument(None, help="The recipe, a TOML file; see 'kiln settings'."),
+    name: str = typer.Option("", "--recipe", help="Instead of a file: one of the guides' recipes, by name."),
     resume: bool = typer.Option(False, "--resume", help="Continue the run of this recipe where it stopped."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing run of the same name."),
     changes: list[str] = typer.Option([], "--set", metavar="KEY=VALUE", help="Change a setting, e.g. optim.lr=1e-4."),
@@ -26,25 +30,60 @@ def train(
         False, "--json", help="Print the run's events as JSON lines instead of a progress bar."
     ),
 ) -> None:
-    """Train a LoRA from a recipe."""
-    from lorakiln.base.recipe import read
+    """Train a LoRA from a recipe, once 'kiln check' finds nothing that would waste it."""
     from lorakiln.cli.progress import TerminalReporter
-    from lorakiln.runs.run import train as train_run
 
     if resume and overwrite:
         raise UserError("--resume and --overwrite: choose one; --resume continues a run, --overwrite replaces it")
+    settings, source = _settings(recipe, name, changes)
+    _preflight(settings, source, may_exist=resume or overwrite, as_json=as_json)
+    from lorakiln.runs.run import train as train_run  # torch comes only now: what stops a run is said at once
+
     with TerminalReporter(as_json) as reporter:
-        result = train_run(read(recipe, changes), recipe, resume=resume, overwrite=overwrite, reporter=reporter)
+        result = train_run(settings, source, resume=resume, overwrite=overwrite, reporter=reporter)
     if not as_json:
-        _summary(result, recipe)
+        _summary(result, shlex.join(_words(recipe, name, changes)))
     raise typer.Exit(result.exit_code)
 
 
-def _summary(result: "Result", recipe: Path) -> None:
+def _settings(recipe: Path | None, name: str, changes: list[str]) -> "tuple[Recipe, Path]":
+    """The recipe of a file or of a name, and the file it is called after."""
+    from lorakiln.advise.methods import named
+    from lorakiln.base.recipe import read
+
+    if (recipe is None) == (not name):
+        raise UserError("give a recipe's file, or --recipe NAME, and not both")
+    return (read(recipe, changes), recipe) if recipe else (named(name, changes), Path(f"{name}.toml"))
+
+
+def _preflight(settings: "Recipe", source: Path, *, may_exist: bool, as_json: bool) -> None:
+    """Ask the rules of `kiln check`, say what they find (once, if several processes train), and stop at an error."""
+    from lorakiln.advise.check import check, gather, row, stops
+    from lorakiln.cli.advise import show_findings
+
+    case = gather(settings, source, may_exist=may_exist)
+    findings = check(case)
+    if os.environ.get("RANK", "0") == "0":
+        if as_json:
+            typer.echo(json.dumps({"event": "check", "findings": [row(one) for one in findings]}))
+        else:
+            show_findings([one for one in findings if one.rule.severity != "note"], case, source)
+    if stops(findings):
+        ids = ", ".join(one.rule.id for one in findings if one.rule.severity == "error" and not one.ignored)
+        raise UserError(f"{source}: not started because of {ids}; change the recipe, or ignore = [...] to train anyway")
+
+
+def _words(recipe: Path | None, name: str, changes: list[str]) -> list[str]:
+    """The command that continues this run."""
+    what = [str(recipe)] if recipe else ["--recipe", name]
+    return ["kiln", "train", *what, *(word for change in changes for word in ("--set", change)), "--resume"]
+
+
+def _summary(result: "Result", again: str) -> None:
     """Where everything is, how long each stage took, and what to try next."""
     folder = result.folder
     if result.stop:
-        typer.echo(f"stopped ({result.stop.reason}); continue with: kiln train {recipe} --resume")
+        typer.echo(f"stopped ({result.stop.reason}); continue with: {again}")
         return
     typer.echo("")
     for what, path in [("LoRA", folder.lora), ("samples", folder.grid), ("loss curve", folder.curve)]:

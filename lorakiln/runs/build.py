@@ -27,6 +27,7 @@ from lorakiln.optim.flat import FlatParameters
 from lorakiln.optim.optimizers import optimizers
 from lorakiln.optim.schedules import schedules
 from lorakiln.runs.machine import DTYPES, World, choose_device, join_world
+from lorakiln.runs.picture_notes import picture_notes
 from lorakiln.runs.reporter import Stages
 from lorakiln.runs.samples import requests
 from lorakiln.runs.text import FrozenText, live
@@ -93,6 +94,8 @@ def build(recipe: Recipe, stages: Stages) -> Parts:
     if frozen:
         stages.reporter.note(f"frozen (learning rate 0): {', '.join(frozen)}")
     loader = make_loader(recipe, family, dataset, world)
+    for note in picture_notes(dataset, loader.masks):
+        stages.reporter.note(note)
     plan = Plan(loader, recipe.train.epochs, recipe.train.steps)
     learner = make_learner(recipe, family, network, rates, plan.steps)
     text = None
