@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -9,6 +10,11 @@ import torch.distributed
 
 from lorakiln.adapters.files import write
 from lorakiln.base.errors import UserError
+
+try:
+    import resource
+except ImportError:  # Windows has none
+    resource = None
 
 # None: what suits the device, as `families.load` says
 DTYPES = {"auto": None} | write.DTYPES
@@ -31,6 +37,16 @@ def choose_device(name: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     """What a person calls the device: the GPU's name, or the processor's architecture."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU {platform.machine()}"
+
+
+def peak_memory(device: torch.device) -> float | None:
+    """GiB at the fullest moment so far: the GPU's tensors, or on a CPU the whole process; None where nobody counts."""
+    if device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(device) / 2**30, 3)
+    if resource is None:
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 3)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,6 @@ import signal
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from lorakiln.runs.curve import draw_loss_curve
 from lorakiln.runs.folder import RunFolder
 from lorakiln.runs.header import lora_metadata
 from lorakiln.runs.hooks import CheckpointHook, ControlHook, SampleHook
-from lorakiln.runs.machine import device_name
+from lorakiln.runs.remember import remembered
 from lorakiln.runs.reporter import Reporter, Silent, Stages
 from lorakiln.runs.samples import draw_grid
 from lorakiln.runs.tensorboard import TensorBoard
@@ -70,7 +69,8 @@ def train(
         if parts.world.leads:
             folder.prepare(recipe, resume=resume, overwrite=overwrite)
             rewind(folder.events, start)
-        stop = Session(recipe, folder, parts, stages).run(start, asked)
+        with remembered(folder, parts, stages, start) as outcome:
+            stop = outcome.stop = Session(recipe, folder, parts, stages).run(start, asked)
     prompt = parts.samples[0].prompt if parts.samples else parts.dataset.examples[0].caption
     return Result(folder, recipe.base, prompt, stop, stages.seconds)
 
@@ -127,20 +127,13 @@ class Session:
         write(path, parts.network.state_dict(), header, self.recipe.save.dtype)
 
     def _finish(self, stop: Stop | None, log: EventLog) -> None:
-        """Write the LoRA of a run that went to its end, its curve and its grid; and the facts of this machine."""
+        """Write the LoRA of a run that went to its end, its curve and its grid."""
         end = self.parts.plan.moment(self.parts.plan.steps)
         if stop is None:
             with self.stages.stage("save"):
                 self._write_lora(self.folder.lora, end)
         draw_loss_curve(self.folder.events, self.folder.curve)
         draw_grid(self.folder, self.parts.samples)
-        self.folder.record(
-            finished=datetime.now(UTC).isoformat(timespec="seconds"),
-            device=device_name(self.parts.family.device),
-            torch=torch.__version__,
-            threads=torch.get_num_threads(),
-            seconds={name: round(seconds, 3) for name, seconds in self.stages.seconds.items()},
-        )
         if stop is None:  # last, since it says that all of the above is there
             log.write("end", end.step, file=self.folder.lora.name)
 
