@@ -7,7 +7,8 @@ import pytest
 from typer.main import get_command
 
 from lorakiln.cli import app
-from tools.docs import DOCS, PAGES
+from tools import recipes
+from tools.docs import DOCS, PAGES, RECIPES
 
 ROOT = DOCS.parent
 WRITTEN = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "examples").glob("*.md")])
@@ -16,6 +17,17 @@ WRITTEN = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "examples").g
 @pytest.mark.parametrize("name", PAGES)
 def test_a_generated_page_is_what_the_code_says_now(name):
     assert (DOCS / name).read_text(encoding="utf-8") == PAGES[name](), "run make docs"
+
+
+@pytest.mark.parametrize("file", recipes.FILES, ids=lambda file: file.name)
+def test_a_generated_recipe_is_what_the_code_says_now(file):
+    assert (RECIPES / file.name).read_text(encoding="utf-8") == recipes.page(file), "run make docs"
+
+
+def test_each_training_row_has_its_recipe():
+    assert {file.row for file in recipes.FILES} == {f"T{row}" for row in range(1, 11)}
+    made = {file.name for file in recipes.FILES}
+    assert {path.name for path in RECIPES.glob("t[0-9]*.toml")} == made, "a file that nothing makes"
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=lambda page: page.name)

@@ -1,12 +1,14 @@
-"""Writes the pages of docs/ that are made from the code, so that they cannot drift: `make docs`."""
+"""Writes the pages of docs/ and the recipes that are made from the code, so that they cannot drift: `make docs`."""
 
 from pathlib import Path
 
 from lorakiln.advise import evidence, findings
 from lorakiln.base.settings import EFFECTS
 from lorakiln.cli.settings import settings_table
+from tools import recipes
 
 DOCS = Path(__file__).parent.parent / "docs"
+RECIPES = DOCS.parent / "recipes"
 NOTE = "<!-- Made by `make docs` from the code; change it there. -->"
 
 
@@ -35,6 +37,8 @@ def _section(name: str) -> str:
 def main() -> None:
     for name, page in PAGES.items():
         (DOCS / name).write_text(page(), encoding="utf-8")
+    for file in recipes.FILES:
+        (RECIPES / file.name).write_text(recipes.page(file), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -52,6 +52,7 @@ class Advice:
         document = tomlkit.document()
         for note in (self.title, *self.notes):
             _comment(document, note)
+        document.add(tomlkit.nl())
         table = tables(self.choices)
         reasons = {one.setting: f"{one.why} {cite(one.evidence)}" for one in self.choices}
         top = {key: value for key, value in table.items() if not isinstance(value, dict | list)}
@@ -161,11 +162,14 @@ def _fitted(method: Method, notes: tuple[str, ...], wish: Wish) -> Advice:
     )
     folder = Choice("dataset.folder", wish.folder, "your pictures", ("S3",))
     prompts = _prompts(wish)
+    choices = in_order((first, folder, *fitted.choices, *prompts))
+    return Advice(method.name, f"{method.title}.", (*notes, whole), choices)
+
+
+def in_order(choices: Iterable[Choice]) -> tuple[Choice, ...]:
+    """The choices by section, as a recipe has them."""
     order = ["", "adapter", "optim", "train", "loss", "save", "sample", "dataset"]
-    choices = sorted(
-        (first, folder, *fitted.choices, *prompts), key=lambda one: order.index(one.setting.rpartition(".")[0])
-    )
-    return Advice(method.name, f"{method.title}.", (*notes, whole), tuple(choices))
+    return tuple(sorted(choices, key=lambda one: order.index(one.setting.rpartition(".")[0])))
 
 
 def _from_base(wish: Wish, method: Method) -> Iterable[Choice]:

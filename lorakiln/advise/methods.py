@@ -39,6 +39,10 @@ class Method:
         kept = tuple(new.pop(one.setting, one) for one in self.choices)
         return replace(self, choices=(*kept, *new.values()))
 
+    def without(self, *settings: str) -> "Method":
+        """The same with nothing to say of some settings."""
+        return replace(self, choices=tuple(one for one in self.choices if one.setting not in settings))
+
 
 def _c(setting: str, value: Any, why: str, *evidence: str) -> Choice:
     return Choice(setting, value, why, evidence)
@@ -100,6 +104,12 @@ PRODIGY_RICH = replace(
     ),
     name="prodigy-rich", title="Prodigy at rank 32, for larger sets", evidence=("T2", "T4", "T1"),
 )  # fmt: skip
+PRODIGY_LONG = replace(
+    PRODIGY_RICH.but(
+        _c("dataset.repeats", 16, "40 pictures make 2,568 steps of 3; 8,160 is the most that is reported", "T4"),
+    ),
+    name="prodigy-long", title="Prodigy at rank 32, 2,560 to 8,160 steps", evidence=("T4", "T2", "T1"),
+)  # fmt: skip
 BASELINE = Method(
     "adamw8bit-baseline", "AdamW at 5e-4, long: DuskFall's everyday settings", ("T5",),
     (
@@ -128,9 +138,28 @@ ADAFACTOR = replace(
     name="adafactor", title="Adafactor at 5e-4", evidence=("T3", "T5"),
 )  # fmt: skip
 CAME_LOCON = Method("came-locon-style", "CAME and LoCon for a style of 100-150 pictures", ("T6", "T9"), _CAME_STYLE)
+_DORA = (
+    _c("adapter.kind", "lora", "with convolutions and, below, DoRA", "T6"),
+    _c("adapter.dora", True, "what the guide meant; never really tried there", "T6", "W7"),
+)
 CAME_DORA = replace(
-    CAME_LOCON.but(_c("adapter.dora", True, "what the guide meant; never really tried there", "T6", "W7")),
-    name="came-dora-style", title="CAME and DoRA for a style", evidence=("T6", "W7"),
+    CAME_LOCON.but(*_DORA), name="came-dora-style", title="CAME and DoRA for a style", evidence=("T6", "W7")
+)
+_630_STEPS = (
+    _c("train.epochs", 630, "so that the steps below decide, whatever the set's size", "T9"),
+    _c("train.steps", 630, "as long as 125 pictures took in 10 epochs of 2 repeats, which worked", "T9"),
+    _c("save.steps", 63, "ten checkpoints to choose from", "W1", "P1"),
+    _c("sample.steps", 63, "watch it while it trains", "W2"),
+)
+CAME_LOCON_630 = replace(
+    CAME_LOCON.but(*_630_STEPS).without("save.epochs", "sample.epochs"),
+    name="came-locon-style-630", title="CAME and LoCon for a style, 630 steps on a set of any size",
+    evidence=("T9", "T6"),
+)  # fmt: skip
+CAME_DORA_630 = replace(
+    CAME_LOCON_630.but(*_DORA),
+    name="came-dora-style-630", title="CAME and DoRA for a style, 630 steps on a set of any size",
+    evidence=("T9", "T6", "W7"),
 )  # fmt: skip
 CAME_SMALL = replace(
     CAME_LOCON.but(
@@ -156,12 +185,9 @@ CAME_CHARACTER = replace(
         _c("save.epochs", 4, "twelve checkpoints to choose from", "W1", "P1"),
         _c("sample.epochs", 4, "watch it while it trains", "W2"),
         _c("dataset.repeats", 1, "the epochs say how often", "T7"),
-    ),
+    ).without("adapter.conv_alpha"),
     name="came-character", title="CAME for a character below 50 pictures", evidence=("T7",),
 )  # fmt: skip
-CAME_CHARACTER = replace(
-    CAME_CHARACTER, choices=tuple(c for c in CAME_CHARACTER.choices if c.setting != "adapter.conv_alpha")
-)
 ADAMW_LARGE = replace(
     CAME_LOCON.but(
         _c("adapter.kind", "lora", "what reached B+ on 282 pictures", "T10"),
@@ -172,10 +198,9 @@ ADAMW_LARGE = replace(
         _c("train.epochs", 20, "of 2 repeats: at 10 still improving; 282 pictures make 2,820 steps", "T10", "T4"),
         _c("save.epochs", 2, "ten checkpoints to choose from", "W1", "P1"),
         _c("sample.epochs", 2, "watch it while it trains", "W2"),
-    ),
+    ).without("adapter.conv_alpha"),
     name="adamw-style-large", title="AdamW at 5e-4 for a style above 200 pictures", evidence=("T10", "T4"),
 )  # fmt: skip
-ADAMW_LARGE = replace(ADAMW_LARGE, choices=tuple(c for c in ADAMW_LARGE.choices if c.setting != "adapter.conv_alpha"))
 STARTER = Method(
     "starter", "A style on the tiny base that ships with Kiln", ("K1",),
     (
@@ -198,8 +223,8 @@ STARTER = Method(
 METHODS = {
     method.name: method
     for method in (
-        PRODIGY_FAST, PRODIGY_RICH, ADAFACTOR, BASELINE, CAME_CHARACTER, CAME_SMALL, CAME_LOCON, CAME_DORA, ADAMW_LARGE,
-        STARTER,
+        PRODIGY_FAST, PRODIGY_RICH, PRODIGY_LONG, ADAFACTOR, BASELINE, CAME_CHARACTER, CAME_SMALL, CAME_LOCON,
+        CAME_DORA, CAME_LOCON_630, CAME_DORA_630, ADAMW_LARGE, STARTER,
     )
 }  # fmt: skip
 

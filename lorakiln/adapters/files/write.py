@@ -23,6 +23,7 @@ CODES = {
     torch.float16: "F16",
     torch.bfloat16: "BF16",
     torch.int64: "I64",
+    torch.uint8: "U8",  # what an 8-bit optimizer keeps
 }
 LEGACY_START, LEGACY_LENGTH = 0x100000, 0x10000  # where AUTOMATIC1111's first hash looked
 
