@@ -42,7 +42,8 @@ class DatasetSpec:
     """One folder (with its subfolders) and how its pictures are used.
 
     `trigger` is the caption of pictures that have no caption file; `masks` is a folder that mirrors this one, or
-    "alpha" for the pictures' own transparency; what is outside the mask is not learned. `weight` multiplies the loss of
+    "alpha" for the pictures' own transparency; what is outside the mask is not learned. `plain` draws a caption with
+    nothing shuffled or left out, to judge by. `weight` multiplies the loss of
     these pictures: below 1 for regularisation pictures, which only remind the model of what it knew.
     """
 
@@ -51,6 +52,7 @@ class DatasetSpec:
     buckets: Buckets = field(default_factory=Buckets)
     read_caption: ReadCaption = no_captions
     draw: Draw = as_written
+    plain: Draw = as_written
     trigger: str = ""
     missing: Literal["error", "empty"] = "error"
     flip: bool = False

@@ -19,15 +19,17 @@ from lorakiln.base.records import Size
 from lorakiln.base.settings import Recipe
 from lorakiln.data.buckets import Buckets
 from lorakiln.data.cache import LatentCache
-from lorakiln.data.dataset import Dataset, DatasetSpec, scan
+from lorakiln.data.dataset import Dataset, DatasetSpec, Example
 from lorakiln.data.loader import Batching, Loader
 from lorakiln.diffusion.objective import LossOptions, NoiseOptions, Objective
 from lorakiln.families.family import Family, TextStates
 from lorakiln.optim.flat import FlatParameters
 from lorakiln.optim.optimizers import optimizers
 from lorakiln.optim.schedules import schedules
+from lorakiln.runs import judging
 from lorakiln.runs.machine import DTYPES, World, choose_device, join_world
 from lorakiln.runs.picture_notes import picture_notes
+from lorakiln.runs.pictures import read_pictures
 from lorakiln.runs.reporter import Stages
 from lorakiln.runs.samples import requests
 from lorakiln.runs.text import FrozenText, live
@@ -55,6 +57,7 @@ class Parts:
     step: Step
     text: FrozenText | None  # None: the text encoders are trained, so nothing of theirs is kept
     samples: list[Request]
+    heldout: tuple[Example, ...] = ()
 
     def fill_caches(self, stages: Stages) -> None:
         """Encode all pictures and the first epoch's captions. Raises UserError naming a picture that cannot be used."""
@@ -84,12 +87,16 @@ def build(recipe: Recipe, stages: Stages) -> Parts:
     with stages.stage("load base"):
         family = load_family(recipe, device)
     with stages.stage("scan pictures"):
-        dataset = scan([dataset_spec(table, family.resolution) for table in recipe.dataset], captions.parse_folder)
+        dataset, heldout = read_pictures(recipe, [dataset_spec(table, family.resolution) for table in recipe.dataset])
+    judging.check(recipe.judge, heldout)
     network = make_network(recipe, family, rates)
     for note in family.notes:
         stages.reporter.note(note)
     for path in dataset.ignored:
         stages.reporter.note(f"{path}: neither a picture that can be read nor a caption; left out")
+    if heldout:
+        names = ", ".join(example.name for example in heldout)
+        stages.reporter.note(f"held out of training, to judge by: {len(heldout)} pictures ({names})")
     frozen = [PART_NAMES[part] for part in PART_NAMES if part not in rates]
     if frozen:
         stages.reporter.note(f"frozen (learning rate 0): {', '.join(frozen)}")
@@ -103,7 +110,8 @@ def build(recipe: Recipe, stages: Stages) -> Parts:
     if not {"te1", "te2"} & rates.keys():
         text = encode = FrozenText(family, cached=recipe.cache.text == "memory", megabytes=recipe.cache.text_megabytes)
     step = Step(family, objective(recipe.loss, family), encode, recipe.seed)
-    return Parts(world, family, dataset, loader, plan, network, learner, step, text, requests(recipe.sample, family))
+    wanted = requests(recipe.sample, family)
+    return Parts(world, family, dataset, loader, plan, network, learner, step, text, wanted, heldout)
 
 
 def load_family(recipe: Recipe, device: torch.device) -> Family:
@@ -162,6 +170,7 @@ def dataset_spec(table: settings.Dataset, resolution: int) -> DatasetSpec:
     rules = captions.CaptionRules(
         **{name: getattr(table, name) for name in captions.CaptionRules.__dataclass_fields__ if name != "separator"}
     )
+    plain = captions.CaptionRules(prefix=table.prefix, suffix=table.suffix, wildcards=table.wildcards)
     return DatasetSpec(
         folder=Path(table.folder),
         repeats=table.repeats,
@@ -170,6 +179,7 @@ def dataset_spec(table: settings.Dataset, resolution: int) -> DatasetSpec:
         ),
         read_caption=captions.reader(table.extensions),
         draw=captions.drawer(rules),
+        plain=captions.drawer(plain),
         missing=table.missing,
         flip=table.flip,
         random_crop=table.random_crop,

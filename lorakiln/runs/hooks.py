@@ -54,6 +54,7 @@ class CheckpointHook:
         self, settings: Save, folder: RunFolder, log: EventLog, stages: Stages, write: Callable[[Path, Moment], None]
     ):
         self.settings, self.folder, self.log, self.stages, self.write = settings, folder, log, stages, write
+        self.spared: Path | None = None  # the best one so far, which `keep` does not count
 
     def due(self, moment: Moment) -> bool:
         return scheduled(moment, self.settings.epochs, self.settings.steps)
@@ -65,7 +66,8 @@ class CheckpointHook:
         self.log.write("save", moment.step, file=path.name)
         if self.settings.keep:
             for old in sorted(path.parent.glob(f"{self.folder.name}-step*.safetensors"))[: -self.settings.keep]:
-                old.unlink()
+                if old != self.spared:
+                    old.unlink()
 
 
 class ControlHook:

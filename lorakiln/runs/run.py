@@ -18,6 +18,7 @@ from lorakiln.runs.curve import draw_loss_curve
 from lorakiln.runs.folder import RunFolder
 from lorakiln.runs.header import lora_metadata
 from lorakiln.runs.hooks import CheckpointHook, ControlHook, SampleHook
+from lorakiln.runs.judging import JudgeHook, Measure
 from lorakiln.runs.remember import remembered
 from lorakiln.runs.reporter import Reporter, Silent, Stages
 from lorakiln.runs.samples import draw_grid
@@ -113,7 +114,15 @@ class Session:
         sample = SampleHook(self.recipe.sample, self.folder, log, self.stages, wanted) if self.parts.samples else None
         checkpoint = CheckpointHook(self.recipe.save, self.folder, log, self.stages, self._write_lora)
         control = ControlHook(Inbox(self.folder.path), sample, checkpoint)
-        return [*filter(None, [sample]), checkpoint, control]
+        judge = self._judge(log, checkpoint)
+        return [*filter(None, [sample]), checkpoint, *filter(None, [judge]), control]
+
+    def _judge(self, log: EventLog, checkpoint: CheckpointHook) -> JudgeHook | None:
+        settings, parts = self.recipe.judge, self.parts
+        if not (settings.epochs or settings.steps):
+            return None
+        start = partial(Measure, parts.family, parts.network, parts.heldout, self.recipe.seed)
+        return JudgeHook(settings, self.folder, log, self.stages, checkpoint, start)
 
     def _save_state(self, step: int) -> None:
         with self.stages.stage("save"):

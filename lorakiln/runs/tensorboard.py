@@ -5,7 +5,7 @@ from typing import Any
 
 
 class TensorBoard:
-    """A listener of the event log; writes loss, gradient norm and learning rates below `folder`.
+    """A listener of the event log; writes loss, gradient norm, learning rates and held-out gain below `folder`.
 
     What was written of the steps after `start`, before the run was stopped and resumed there, is hidden.
     """
@@ -16,6 +16,8 @@ class TensorBoard:
         self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
 
     def __call__(self, line: dict[str, Any]) -> None:
+        if line["event"] == "judge":
+            self._writer.add_scalar("heldout_gain", line["gain"], line["step"])
         if line["event"] != "step":
             return
         numbers = {"loss": line["loss"], "grad_norm": line["grad_norm"]}

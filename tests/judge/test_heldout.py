@@ -1,10 +1,21 @@
 """The held-out loss: a pure function of weights and seed, counted where the mask says, lower for a better model."""
 
+import math
+
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
-from lorakiln.judge.heldout import HeldOut, denoising_losses, gain, read_held_out
+from lorakiln.judge.heldout import (
+    HeldOut,
+    bands,
+    denoising_losses,
+    gain,
+    gains,
+    memorising,
+    peaked,
+    read_held_out,
+)
 from tests.tiny import tiny_family
 
 
@@ -77,3 +88,46 @@ def test_a_model_that_knows_the_answer_has_no_loss(family, held_out, monkeypatch
 def test_gain_is_the_share_of_the_loss_that_is_gone():
     assert gain(torch.tensor([[1.0, 3.0]]), torch.tensor([[1.0, 2.0]])) == pytest.approx(0.25)
     assert gain(torch.tensor([[1.0]]), torch.tensor([[2.0]])) == -1
+
+
+def test_batches_do_not_change_the_questions(family, held_out):
+    whole = denoising_losses(family, held_out, timesteps=3)
+    torch.testing.assert_close(denoising_losses(family, held_out, timesteps=3, batch=1), whole)
+
+
+def test_each_noise_level_counts_alike_in_the_gain_of_a_picture():
+    """Halved at one level and unchanged at the other: sqrt(1 / 2) is left, whatever the losses' sizes."""
+    before, after = torch.tensor([[100.0, 0.1], [100.0, 0.1]]), torch.tensor([[50.0, 0.1], [100.0, 0.05]])
+    assert gains(before, after) == pytest.approx([1 - 0.5**0.5] * 2)
+    assert math.isnan(gains(before, torch.full((2, 2), torch.nan))[0])
+
+
+def test_bands_are_thirds_of_the_schedule():
+    before = torch.ones(2, 6)
+    after = torch.tensor([[0.5, 0.5, 1, 1, 2, 2]] * 2)
+    found = bands(before, after)
+    assert {name: round(one.mean, 6) for name, one in found.items()} == {"fine": 0.5, "middle": 0, "coarse": -1}
+    assert len(bands(before[:, :1], after[:, :1])) == 1, "empty bands are left out"
+
+
+def test_the_memorising_gap_is_what_only_trained_pictures_gain():
+    assert memorising([0.5, 0.5, 0.5], [0.1, 0.1, 0.1]).above(0.39)
+    assert not memorising([0.2, 0.1, 0.3], [0.1, 0.3, 0.2]).above(0)
+
+
+def rise_and_fall(*means: float) -> list[list[float]]:
+    return [[mean - 0.01, mean, mean + 0.01, mean + 0.002] for mean in means]
+
+
+def test_a_peak_is_one_once_two_measurements_lie_below_it():
+    assert peaked(rise_and_fall(0.1, 0.2, 0.15, 0.1)) == 1
+    assert peaked(rise_and_fall(0.1, 0.2, 0.15)) is None, "one may be noise"
+    assert peaked(rise_and_fall(0.1, 0.2, 0.15, 0.2001)) is None
+    assert peaked([[0.0, 0.0], [0.5, 0.1], [0.1, 0.45], [0.4, 0.15]]) is None, "the pictures disagree"
+    assert peaked([[0.1], [0.2], [0.1], [0.0]]) is None, "one picture tells no noise"
+    assert peaked([]) is None
+
+
+def test_a_model_that_stops_giving_numbers_has_peaked_before():
+    assert peaked([[0.1, 0.1], [0.2, 0.2], [math.nan, 0.1]]) == 1
+    assert peaked([[math.nan, math.nan]]) is None

@@ -42,6 +42,7 @@ CONV = {"adapter.conv_rank": 2}
 HUBER = {"loss.kind": "huber", "loss.huber_c": 0.3}
 DRAWN = {"sample.prompts": ["red"], "sample.count": 2}
 ONE = "dataset.0."
+HELD = {ONE + "heldout": 1.0}
 
 SHAPING = [
     Row("base", "other.safetensors"),
@@ -117,6 +118,7 @@ SHAPING = [
     Row(ONE + "background", "#000000"),
     Row(ONE + "masks", "alpha"),
     Row(ONE + "weight", 0.5),
+    Row(ONE + "heldout", 1.0),
 ]
 SHOWN = [
     Row("name", "other"),
@@ -126,6 +128,8 @@ SHOWN = [
     Row("save.keep", 1, {"save.steps": 1}),
     Row("save.dtype", "fp32"),
     Row("save.state_minutes", 0.0),
+    Row("judge.epochs", 1, HELD),
+    Row("judge.steps", 2, HELD),
     Row("sample.prompts", ["blue"], DRAWN),
     Row("sample.file", "prompts.txt"),
     Row("sample.epochs", 1, DRAWN),
@@ -142,6 +146,7 @@ SHOWN = [
 # settings with a test of their own below
 # (purpose and ignore are read by `kiln check` alone: tests/advise)
 APART = ["purpose", "ignore", "device", "train.checkpointing", "train.deterministic", ONE + "missing"]
+APART += ["judge.stop"]  # tests/runs/test_judging.py
 APART += ["cache.latents", "cache.text", "cache.text_megabytes", "cache.folder"]
 
 

@@ -9,6 +9,7 @@ FEW = 50
 HIGH_RANK = 16
 SHORTEST, LONGEST = 336, 8160
 HOT, COLD = 1e-3, 1e-6
+HOLDABLE, HELD_SHARE = 10, 0.1  # pictures from which some can be spared, and the share of them
 CHOICE = 3
 
 
@@ -100,6 +101,15 @@ def no_choice(case: Case) -> Said | None:
         fix = {"save.epochs": every} if train.epochs >= CHOICE else {"save.steps": max(1, per_epoch // 5)}
         return Said(f"{kept} checkpoints: you cannot go back to before it was overbaked", fix)
     return None
+
+
+@rule("K021", "note", "no held-out pictures", "W1", "W2")
+def no_held_out(case: Case) -> Said | None:
+    tables = case.recipe.dataset
+    if case.count < HOLDABLE or any(table.heldout for table in tables):
+        return None
+    text = "no held-out pictures: 'kiln judge' cannot tell learning from memorising"
+    return Said(text, {"dataset.0.heldout": HELD_SHARE})
 
 
 @rule("K029", "warning", "an Adafactor that throws the learning rate away", "T3")

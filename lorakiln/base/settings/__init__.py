@@ -4,6 +4,7 @@ from lorakiln.base.settings.adapter import Adapter
 from lorakiln.base.settings.cache import Cache
 from lorakiln.base.settings.dataset import Dataset
 from lorakiln.base.settings.field import EFFECTS, Section, setting
+from lorakiln.base.settings.judge import Judge
 from lorakiln.base.settings.loss import Loss
 from lorakiln.base.settings.optim import Optim
 from lorakiln.base.settings.recipe import Recipe, sections
@@ -16,6 +17,7 @@ __all__ = [
     "Adapter",
     "Cache",
     "Dataset",
+    "Judge",
     "Loss",
     "Optim",
     "Recipe",

@@ -49,3 +49,10 @@ class Dataset(Section):
     weight: float = setting(
         1.0, "Weight of these pictures' loss; below 1 for regularisation pictures.", effect="loss", low=0.0, high=100.0
     )
+    heldout: float = setting(
+        0.0,
+        "Pictures kept out of training for 'kiln judge': a share below 1 or a count, copies together; 0: none, and "
+        "learning cannot be told from memorising.",
+        effect="order",
+        low=0.0,
+    )

@@ -7,6 +7,7 @@ from lorakiln.base.settings.adapter import Adapter
 from lorakiln.base.settings.cache import Cache
 from lorakiln.base.settings.dataset import Dataset
 from lorakiln.base.settings.field import Section, setting
+from lorakiln.base.settings.judge import Judge
 from lorakiln.base.settings.loss import Loss
 from lorakiln.base.settings.optim import Optim
 from lorakiln.base.settings.sample import Sample
@@ -43,6 +44,7 @@ class Recipe(Section):
     loss: Loss = Loss()
     save: Save = Save()
     sample: Sample = Sample()
+    judge: Judge = Judge()
     cache: Cache = Cache()
     dataset: list[Dataset] = setting(..., "One table for each folder of pictures.", effect="loss")
 
