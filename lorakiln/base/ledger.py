@@ -145,7 +145,7 @@ class Ledger:
             old = _get(connection, id)
             if old is None:
                 raise UserError(f"no run with id '{id}' in the ledger")
-            new = _kept(replace(old, notes=note, tags=tuple(tags), price=price), old)
+            new = _kept(replace(old, notes=printable(note), tags=tuple(tags), price=price), old)
             _put(connection, new)
         return new
 
@@ -190,6 +190,11 @@ class Ledger:
                 time.sleep(0.02)
 
 
+def printable(text: str) -> str:
+    """Text without what would move a terminal's cursor or change its colours."""
+    return "".join(letter for letter in text if letter.isprintable() or letter == "\n")
+
+
 def process_mark(pid: int) -> str:
     """A process's number and the tick it began at; without /proc its number alone; '' where there is none."""
     try:
@@ -231,7 +236,7 @@ def _get(connection: sqlite3.Connection, id: str) -> Entry | None:
 
 def _put(connection: sqlite3.Connection, one: Entry) -> None:
     table = {name: getattr(one, name) for name in COLUMNS}
-    table |= {name: json.dumps(table[name], sort_keys=True) for name in AS_JSON}
+    table |= {name: json.dumps(table[name]) for name in AS_JSON}
     changes = ", ".join(f"{name} = excluded.{name}" for name in COLUMNS[1:])
     marks = ", ".join("?" * len(COLUMNS))
     insert = f"INSERT INTO runs ({_NAMES}) VALUES ({marks}) ON CONFLICT (id) DO UPDATE SET {changes}"

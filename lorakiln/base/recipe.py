@@ -1,6 +1,7 @@
 """Recipes as TOML: read with errors in the user's words, written back whole with each setting's help beside it."""
 
 import difflib
+import re
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,6 +74,29 @@ def flatten(recipe: Recipe) -> dict[str, Any]:
         else:
             flat[key] = value
     return flat
+
+
+def portable(table: dict[str, Any]) -> dict[str, Any]:
+    """A recipe's table with each path reduced to its last name, so that it says what was used and not where it lay.
+
+    Where a run lay, and on what it ran, is no part of what it learned. What the table lacks stays away.
+    """
+    kept = _named(table, "base", "vae", "init") | {
+        key: value for key, value in (("runs", "runs"), ("device", "auto")) if key in table
+    }
+    if isinstance(table.get("sample"), dict):
+        kept["sample"] = _named(table["sample"], "file")
+    if isinstance(table.get("cache"), dict):
+        kept["cache"] = table["cache"] | {"folder": ""}
+    if isinstance(table.get("dataset"), list):
+        kept["dataset"] = [_named(one, "folder", "masks") for one in table["dataset"]]
+    return kept
+
+
+def _named(table: dict[str, Any], *keys: str) -> dict[str, Any]:
+    """The table with the paths under `keys` reduced to their last names."""
+    paths = {key: table[key] for key in keys if isinstance(table.get(key), str)}
+    return table | {key: re.split(r"[/\\]", path.rstrip("/\\"))[-1] for key, path in paths.items()}
 
 
 def _fill(table: Any, section: Section, skip: Sequence[str] = ()) -> Any:

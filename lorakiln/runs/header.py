@@ -7,14 +7,12 @@ from typing import Any
 
 from lorakiln.adapters.files.metadata import Header, metadata
 from lorakiln.adapters.spec import AdapterSpec
+from lorakiln.base.recipe import portable
 from lorakiln.base.settings import Recipe
 from lorakiln.data.dataset import Dataset, Example
 from lorakiln.families.family import Family
 from lorakiln.tag.captions import parse
 from lorakiln.train.plan import Moment, Plan
-
-# where a run lay, and on what it ran, is no part of what it learned
-PLACES = {"runs": "runs", "device": "auto"}
 
 
 def lora_metadata(
@@ -24,7 +22,7 @@ def lora_metadata(
     optim = recipe.optim
     side = recipe.dataset[0].resolution or family.resolution
     header = Header(
-        recipe=json.dumps(portable(recipe), sort_keys=True),
+        recipe=json.dumps(portable(recipe.model_dump()), sort_keys=True),
         adapter=spec,
         title=name,
         dataset_hash=dataset.digest,
@@ -46,18 +44,6 @@ def lora_metadata(
         settings=_training_settings(recipe, family, dataset, plan),
     )
     return metadata(header)
-
-
-def portable(recipe: Recipe) -> dict[str, Any]:
-    """The recipe with each path reduced to its last name, so that it says what was used and not where it lay."""
-    table = recipe.model_dump()
-    for key in ("base", "vae", "init"):
-        table[key] = Path(table[key]).name
-    table["sample"]["file"] = Path(table["sample"]["file"]).name
-    table["cache"]["folder"] = ""
-    for dataset in table["dataset"]:
-        dataset["folder"] = Path(dataset["folder"]).name
-    return table | PLACES
 
 
 def tag_frequency(dataset: Dataset) -> dict[str, dict[str, int]]:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from lorakiln.base import recipe as recipes
 from lorakiln.data.dataset import DatasetSpec, scan
-from lorakiln.runs.header import portable, tag_frequency, trigger
+from lorakiln.runs.header import tag_frequency, trigger
 from lorakiln.tag.captions import CaptionRules, drawer, reader
 
 
@@ -16,10 +16,11 @@ def dataset(pictures: Path, **rules):
 def test_paths_become_names(tmp_path):
     table = {"base": str(tmp_path / "a" / "model.safetensors"), "vae": "/x/vae.safetensors", "runs": "/x/runs"}
     table |= {"device": "cpu", "cache": {"folder": "/x/cache"}, "sample": {"file": "/x/prompts.txt"}}
-    recipe = recipes.parse(table | {"dataset": [{"folder": "/x/my pictures"}]}, "r")
-    kept = portable(recipe)
+    recipe = recipes.parse(table | {"dataset": [{"folder": "/x/my pictures", "masks": "/x/masks"}]}, "r")
+    kept = recipes.portable(recipe.model_dump())
     assert "/x" not in json.dumps(kept) and str(tmp_path) not in json.dumps(kept)
     assert (kept["base"], kept["dataset"][0]["folder"]) == ("model.safetensors", "my pictures")
+    assert kept["dataset"][0]["masks"] == "masks"
     assert recipes.parse(kept, "again").vae == "vae.safetensors"
 
 
