@@ -6,8 +6,17 @@ export OMP_WAIT_POLICY := PASSIVE
 
 .PHONY: demo test test-all lint docs starter clean
 
+# From raw pictures to a LoRA. RECIPE=recipes/t7-came-character.toml trains that instead of what is advised.
+DEMO ?= build/demo
+RUNS ?= runs
+RECIPE ?= $(DEMO)/demo.toml
 demo: .venv/installed
-	$(BIN)/kiln train recipes/demo.toml --overwrite
+	$(BIN)/python -m tools.demo_raw $(DEMO)/pictures
+	$(BIN)/kiln curate $(DEMO)/pictures --for style --resolution 128 --apply
+	$(BIN)/kiln tag $(DEMO)/pictures --tagger starter --rules tools/demo_rules.toml
+	$(BIN)/kiln advise $(DEMO)/pictures --base starter --for style --out $(DEMO)/demo.toml --overwrite
+	$(BIN)/kiln check $(RECIPE)
+	$(BIN)/kiln train $(RECIPE) --overwrite --set runs=$(RUNS)
 
 test: .venv/installed lint
 	$(BIN)/pytest -q -n 2

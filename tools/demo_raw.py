@@ -1,7 +1,7 @@
 """Makes the raw folder that `make demo` begins with: the example style's pictures as they might come from anywhere.
 
 Captions are left out; eight copies, three blurred pictures and one cut-off file are planted among them.
-`python -m tools.demo_raw build/demo/raw` empties the folder first.
+`python -m tools.demo_raw build/demo/pictures` empties the folder first.
 """
 
 import random
@@ -46,6 +46,6 @@ def make(folder: Path, seed: int = 7) -> dict[str, list[str]]:
 
 
 if __name__ == "__main__":
-    place = Path(sys.argv[1] if len(sys.argv) > 1 else "build/demo/raw")
+    place = Path(sys.argv[1] if len(sys.argv) > 1 else "build/demo/pictures")
     for kind, names in make(place).items():
         print(f"{kind:<12} {', '.join(names)}")

@@ -255,10 +255,10 @@ def _length(wish: Wish, method: Method) -> Iterable[Choice]:
 
 def _prompts(wish: Wish) -> Iterable[Choice]:
     profile = wish.base.profile
-    why = "from your captions, in this base's own words"
-    yield Choice(
-        "sample.prompts", sample_prompts(wish.pictures, profile, wish.trigger), why, ("W2", "B1" if profile else "B5")
-    )
+    style = wish.purpose == "style" and profile
+    why = "from your captions" + (", and things the base knows anyway" if style else "") + "; in this base's own words"
+    prompts = sample_prompts(wish.pictures, profile, wish.trigger, wish.purpose)
+    yield Choice("sample.prompts", prompts, why, ("W2", "B1" if profile else "B5"))
     if profile:
         rows = profile.evidence
         yield Choice("sample.sampler", profile.sampler, f"usual for {profile.title}", rows)

@@ -1,6 +1,7 @@
 """What can be known of a dataset in a second: sizes from file headers, captions, buckets; no pixel is decoded."""
 
 import hashlib
+import os
 import re
 from collections import Counter
 from collections.abc import Sequence
@@ -137,7 +138,7 @@ def _content(path: Path) -> str:
 
 
 def _near(folder: Path) -> list[int]:
-    """How many pictures `kiln curate` called copies of others, read from its index beside them; empty without one."""
+    """How many pictures still there `kiln curate` called copies of others still there; empty without its index."""
     index = folder / ".kiln" / "curate.sqlite"
     if not index.is_file():
         return []
@@ -147,10 +148,13 @@ def _near(folder: Path) -> list[int]:
 
     try:
         with closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True, timeout=0.5)) as known:
-            rows = known.execute("select second, relation from pairs").fetchall()
+            pictures = known.execute("select name, sha256 from pictures").fetchall()
+            pairs = known.execute("select first, second, relation from pairs").fetchall()
     except sqlite3.Error:
         return []
-    return [len({second for second, relation in rows if json.loads(relation).get("kind") == "copy"})]
+    here = {content for name, content in pictures if (folder / os.fsdecode(name)).is_file()}
+    copies = [(one, two) for one, two, relation in pairs if json.loads(relation).get("kind") == "copy"]
+    return [len({two for one, two in copies if one in here and two in here})]
 
 
 def kind_of(texts: Sequence[str]) -> Kind:

@@ -10,6 +10,7 @@ from typing import Literal
 class Profile:
     """`quality` goes before a prompt, `negative` is its negative prompt; `marks` are words in file names or titles.
 
+    `subjects` are things it surely knows, to see a style on.
     `sha256` holds whole-file hashes of the published files. `told` are keys whose presence in the file says v.
     """
 
@@ -28,8 +29,10 @@ class Profile:
     sha256: tuple[str, ...] = ()
     after: str = ""  # what its own captions end with
     dialect: str = field(default="tags")
+    subjects: tuple[str, ...] = ("1girl, solo, portrait, smile", "no humans, scenery, mountain, sky")
 
 
+STARTER_SUBJECTS = ("red heart, large, white background", "sun with face, large, light blue background")
 PROFILES = {
     profile.name: profile
     for profile in (
@@ -63,14 +66,15 @@ PROFILES = {
             "sdxl", "SDXL base 1.0", "", "blurry, low quality, jpeg artifacts, text, watermark", ("B2",),
             ("sd_xl_base", "stable-diffusion-xl-base", "sdxl_base", "sdxlbase"), sampler="dpmpp_2m", cfg=7.0,
             sha256=("31e35c80fc4829d14f90153f4c74cd59c90b779f6afe05a74cd6120b893f7e5b",), dialect="prose",
+            subjects=("a portrait of a smiling woman", "a mountain landscape under a blue sky"),
         ),
         Profile(
             "starter", "Kiln's starter", "score_9", "", ("K1",), ("starter",), sampler="euler", cfg=4.0,
-            resolution=128,
+            resolution=128, subjects=STARTER_SUBJECTS,
         ),
         Profile(
             "starter-v", "Kiln's starter, v-prediction", "score_9", "", ("K1",), ("starter-v",), prediction="v",
-            ztsnr=True, sampler="euler", cfg=4.0, rescale=0.7, resolution=128,
+            ztsnr=True, sampler="euler", cfg=4.0, rescale=0.7, resolution=128, subjects=STARTER_SUBJECTS,
         ),
     )
 }  # fmt: skip

@@ -1,4 +1,7 @@
-"""Sample prompts that show what was learned: captions of the set's own, dressed in the base's dialect."""
+"""Sample prompts that show what was learned: captions of the set's own, and for a style things it never shows.
+
+All are dressed in the base's dialect.
+"""
 
 from lorakiln.advise.pictures import Pictures, trigger_place
 from lorakiln.advise.profiles import Profile
@@ -8,17 +11,20 @@ COUNT = 4
 LONGEST = 12  # tags taken over from a caption
 
 
-def sample_prompts(pictures: Pictures, profile: Profile | None, trigger: str = "") -> list[str]:
-    """Up to four prompts, spread over the set's captions, with the base's quality words in front.
+def sample_prompts(pictures: Pictures, profile: Profile | None, trigger: str = "", purpose: str = "") -> list[str]:
+    """Up to four prompts, with the base's quality words and the trigger in front.
 
-    A trigger that the captions lack is put first. Without captions: the trigger alone.
+    They are spread over the set's captions; for a style half of them name subjects that the base knows and the set need
+    not show, since a style is what carries over to them. Without captions: the trigger alone.
     """
     texts = pictures.written()
     found = trigger_place(texts)
     word = trigger or (found[0] if found else "")
-    picked = [texts[round(place * (len(texts) - 1) / max(1, COUNT - 1))] for place in range(COUNT)] if texts else [""]
+    beyond = profile.subjects if profile and purpose == "style" else ()
+    own = COUNT - len(beyond)
+    picked = [texts[round(place * (len(texts) - 1) / max(1, own - 1))] for place in range(own)] if texts else [""]
     prompts = []
-    for text in dict.fromkeys(picked):
+    for text in dict.fromkeys((*picked, *beyond)):
         prompt = _prompt(text, word, profile)
         if prompt and prompt not in prompts:
             prompts.append(prompt)

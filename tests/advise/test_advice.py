@@ -97,6 +97,12 @@ def test_prompts_speak_the_bases_dialect():
     assert sample.prompts[0].startswith("masterpiece, best quality") and "worst quality" in sample.negative
 
 
+def test_a_style_is_sampled_on_what_the_base_knows_too_and_a_character_is_not():
+    style, character = (advise(wish(30, purpose, name="pony"))[0].recipe() for purpose in ("style", "character"))
+    assert [("scenery" in prompt and "zzz" in prompt) for prompt in style.sample.prompts].count(True) == 1
+    assert not any("scenery" in prompt for prompt in character.sample.prompts)
+
+
 def test_captions_decide_about_shuffling_and_keeping():
     prose = {"caption": "A girl stands in a field of flowers, looking at the sky."}
     assert advise(wish(125, shown=prose))[0].recipe().dataset[0].shuffle is False

@@ -1,8 +1,5 @@
 """What a glance at a folder finds: sizes, buckets, captions, copies; and how captions are read."""
 
-import json
-import sqlite3
-
 import pytest
 from PIL import Image
 
@@ -11,6 +8,8 @@ from lorakiln.base.errors import UserError
 from lorakiln.base.records import Size
 from lorakiln.base.settings import Dataset
 from lorakiln.tag import captions
+from tests.cli.verbs import kiln
+from tests.curate.pictures import save, scene
 
 
 def draw(path, size=(64, 64), colour=(200, 10, 10), caption=None, **options):
@@ -82,27 +81,13 @@ def test_an_empty_or_missing_folder_is_one_line(tmp_path, made):
         look([table(folder)], 64)
 
 
-def test_the_curators_index_tells_near_duplicates(tmp_path):
-    draw(tmp_path / "a.png", caption="x")
-    assert look([table(tmp_path)], 64).near is None
-    (tmp_path / ".kiln").mkdir()
-    with sqlite3.connect(tmp_path / ".kiln" / "curate.sqlite") as index:
-        index.execute("create table pairs (first text, second text, relation text)")
-        rows = [("1", "2", "copy"), ("1", "3", "different"), ("4", "2", "copy"), ("4", "5", "near")]
-        index.executemany("insert into pairs values (?, ?, ?)", [(a, b, json.dumps({"kind": k})) for a, b, k in rows])
-    index.close()
-    assert look([table(tmp_path)], 64).near == 1
-
-
-def test_the_curators_own_index_is_understood(tmp_path):
-    from lorakiln.curate.compare import Relation
-    from lorakiln.curate.index import Index
-
-    draw(tmp_path / "a.png", caption="x")
-    index = Index(tmp_path)
-    index.relate("1", "2", Relation("copy"))
-    index.close()
-    assert look([table(tmp_path)], 64).near == 1
+def test_the_curators_index_tells_copies_until_they_are_moved_away(tmp_path, capsys):
+    save(tmp_path, a=scene(1), b=scene(2), again=scene(1).resize((300, 300)))
+    assert look([table(tmp_path, missing="empty")], 64).near is None
+    kiln(capsys, "curate", tmp_path, "--resolution", 64)
+    assert look([table(tmp_path, missing="empty")], 64).near == 1
+    kiln(capsys, "curate", tmp_path, "--resolution", 64, "--apply")
+    assert look([table(tmp_path, missing="empty")], 64).near == 0
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""Trains the starter tagger: OpenMoji drawings to their tags, in the WD14 family's file layout.
+"""Trains the starter tagger: emoji to OpenMoji's tags for them, in the WD14 family's file layout.
+
+It sees OpenMoji's drawings and Noto's of the same emoji, so that a thing is more than one style's strokes.
 
 Run `python -m tools.starter.tagger` after the masters are rendered. Concepts held out by base code point are never
 seen in training; on them the figures of the model card are measured.
@@ -9,6 +11,7 @@ import csv
 import itertools
 import json
 import time
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +20,10 @@ import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor, nn
 
-from . import catalogue, onnx_file
+from . import catalogue, known, onnx_file
 from .compose import BACKGROUNDS
 from .masters import load
+from .places import BUILD
 
 SIDE = 64  # pixels that the tagger looks at
 PEAK = 3e-3  # learning rate
@@ -29,13 +33,14 @@ GROUNDS = [f"{name} background" for name in BACKGROUNDS]
 
 
 def tags_of(emoji: catalogue.Emoji) -> set[str]:
-    """OpenMoji's tags, its group, and the words of its subgroup."""
-    words = {*emoji.tags, emoji.group, *emoji.subgroup.split("-")}
+    """OpenMoji's tags, its group, the words of its subgroup, and its name if that is one everybody knows."""
+    name = emoji.name.partition(":")[0]
+    words = {*emoji.tags, emoji.group, *emoji.subgroup.split("-"), *known.CORE & {name}}
     return {word for word in words if word and not word.isdigit() and word != "other"}
 
 
 def vocabulary(emojis: list[catalogue.Emoji]) -> dict[str, int]:
-    """Tags of at least RARE concepts and in how many they are, commonest first."""
+    """Names that everybody knows and tags of at least RARE concepts, and in how many they are, commonest first."""
     by_concept: dict[str, set[str]] = {}
     for emoji in emojis:
         by_concept.setdefault(emoji.concept, set()).update(tags_of(emoji))
@@ -43,7 +48,8 @@ def vocabulary(emojis: list[catalogue.Emoji]) -> dict[str, int]:
     for tags in by_concept.values():
         for tag in tags:
             counts[tag] = counts.get(tag, 0) + 1
-    return {tag: count for tag, count in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if count >= RARE}
+    commonest = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return {tag: count for tag, count in commonest if count >= RARE or tag in known.CORE}
 
 
 class Network(nn.Module):
@@ -74,9 +80,9 @@ def _unit(inputs: int, outputs: int, stride: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU())
 
 
-def drawings(emojis: list[catalogue.Emoji]) -> Tensor:
+def drawings(emojis: list[catalogue.Emoji], family: str = "openmoji") -> Tensor:
     """(N, 4, SIDE, SIDE) uint8: red, green, blue times alpha, and alpha."""
-    rows, index = load("openmoji")
+    rows, index = load(family)
     found = np.empty((len(emojis), SIDE, SIDE, 4), np.uint8)
     for at, emoji in enumerate(emojis):
         small = Image.fromarray(rows[index[emoji.code]]).resize((SIDE, SIDE), Image.Resampling.BOX)
@@ -145,10 +151,14 @@ def train(minutes: float, steps: int, batch: int, seed: int = 5) -> tuple[Networ
     nn.init.constant_(model.head.bias, -4.0)  # a tag is rare
     optimizer = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.05)
     averaged = torch.optim.swa_utils.AveragedModel(model, avg_fn=_average, use_buffers=True)
-    pictures, targets = drawings(taught), truth(taught, place)
+    pictures = drawings(taught)
+    if (BUILD / "masters" / "noto.json").exists():
+        again = [emoji for emoji in taught if emoji.code in load("noto")[1]]
+        taught, pictures = taught + again, torch.cat([pictures, drawings(again, "noto")])
+    targets = truth(taught, place)
     # skin tones and genders of one thing together weigh as much as two things
-    concepts = [emoji.concept for emoji in taught]
-    weights = torch.tensor([1 / max(concepts.count(concept) / 2, 1) for concept in concepts])
+    times = Counter(emoji.concept for emoji in taught)
+    weights = torch.tensor([1 / max(times[emoji.concept] / 2, 1) for emoji in taught])
     rng = torch.Generator().manual_seed(seed)
     began, done, part = time.monotonic(), 0, 0.0
     model.train()
@@ -159,7 +169,9 @@ def train(minutes: float, steps: int, batch: int, seed: int = 5) -> tuple[Networ
         chosen = torch.multinomial(weights, batch, generator=rng)
         ground = torch.randint(len(BACKGROUNDS), (batch,), generator=rng)
         wanted = torch.cat([targets[chosen], F.one_hot(ground, len(BACKGROUNDS)).float()], dim=1)
-        loss = F.binary_cross_entropy_with_logits(model.logits(compose(pictures[chosen], ground, rng)), wanted)
+        with torch.autocast("cpu", torch.bfloat16):  # half again as fast on CPUs that have it
+            logits = model.logits(compose(pictures[chosen], ground, rng))
+        loss = F.binary_cross_entropy_with_logits(logits.float(), wanted)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -169,7 +181,7 @@ def train(minutes: float, steps: int, batch: int, seed: int = 5) -> tuple[Networ
             print(f"step {done}, {(time.monotonic() - began) / 60:.1f} min, loss {loss.item():.4f}", flush=True)
     best = averaged.module.eval()
     common = np.array(list(counts.values()))
-    shown = [emoji for emoji in taught if emoji.plain][::10]
+    shown = [emoji for emoji in dict.fromkeys(taught) if emoji.plain][::10]
     found = measure(best, kept, place, common)
     found |= {"map_taught": measure(best, shown, place, common)["map_pictures"], "steps": done, "batch": batch}
     return best, counts, found | {"minutes": (time.monotonic() - began) / 60, "cores": torch.get_num_threads()}
@@ -215,9 +227,9 @@ def save(model: Network, counts: dict[str, int], found: dict[str, float]) -> Non
 CARD = """# The starter tagger
 
 A small tagger of OpenMoji's world in the WD14 family's file layout (`model.onnx`, `selected_tags.csv`), so that
-`kiln tag --tagger starter` works with nothing downloaded. It knows {tags} tags (OpenMoji's own words, groups and
-subgroups, and the ground's colour), looks at {side} x {side} pixels and is {size:.1f} MB large. It is of no use on
-other pictures.
+`kiln tag --tagger starter` works with nothing downloaded. It knows {tags} tags (OpenMoji's own words, groups
+and subgroups, the names of things everybody knows, and the ground's colour), looks at {side} x {side} pixels
+and is {size:.1f} MB large. It is of no use on other pictures.
 
 Made by `python -m tools.starter.tagger` in {minutes:.0f} minutes on {cores} CPU cores ({steps} steps of {batch}).
 Emoji were held out by base code point, so that no skin tone or gender of a held-out emoji was seen in training. On
@@ -231,7 +243,8 @@ the {pictures_measured} held-out emoji, each once on a white ground:
 A held-out emoji is a thing never seen, so much of what it is called cannot be guessed; on emoji it was
 taught, the mean average precision over pictures is {map_taught:.3f}.
 
-Drawings: [OpenMoji](https://openmoji.org), CC BY-SA 4.0; the weights are under the same licence.
+Drawings: [OpenMoji](https://openmoji.org), CC BY-SA 4.0, and Noto Color Emoji, OFL 1.1, which are tagged with
+OpenMoji's words; the weights are under CC BY-SA 4.0.
 """
 
 
