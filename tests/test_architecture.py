@@ -16,7 +16,7 @@ BELOW = {
 }
 FLOORS = BELOW | dict.fromkeys(["train", "sample", "judge", "advise"], 3) | {"runs": 4}
 FLOORS |= dict.fromkeys(["cli", "studio", "notebook", "lab"], 5)
-EXCEPTIONS = {("judge", "sample")}
+EXCEPTIONS = {("judge", "sample"), ("cli", "lab")}
 WITHOUT_TORCH = {"base", "advise"}
 
 

@@ -50,7 +50,10 @@ def test_commands_in_the_docs_exist_with_their_options(page):
             if verb.startswith("-"):
                 continue
             assert verb in verbs, f"{page.name}: kiln {verb}"
-            known = {option for parameter in verbs[verb].params for option in parameter.opts} | {"--help"}
+            command = verbs[verb]
+            while rest and rest[0] in getattr(command, "commands", {}):
+                command = command.commands[rest.pop(0)]
+            known = {option for parameter in command.params for option in parameter.opts} | {"--help"}
             unknown = {word.split("=")[0] for word in rest if word.startswith("--")} - known
             assert not unknown, f"{page.name}: kiln {verb} has no {unknown}"
 

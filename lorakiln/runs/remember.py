@@ -47,7 +47,8 @@ def remembered(folder: RunFolder, parts: Parts, stages: Stages, start: int) -> G
     status, error = "failed", ""
     try:
         yield outcome
-        status, error = ("stopped", outcome.stop.reason) if outcome.stop else ("finished", "")
+        error = outcome.stop.reason if outcome.stop else ""
+        status = "finished" if outcome.stop is None or error.startswith("baked") else "stopped"
     except KeyboardInterrupt:
         status, error = "stopped", "interrupted"
         raise

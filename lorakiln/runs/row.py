@@ -79,6 +79,12 @@ def verdict_word(folder: RunFolder) -> str:
     return word if isinstance(word, str) else ""
 
 
+def gain_of(folder: RunFolder) -> float | None:
+    """The best gain on held-out pictures that was measured while it trained; None where none was."""
+    gains = [event["gain"] for event in read_events(folder.events) if event["event"] == "judge"]
+    return max(gains, default=None)
+
+
 def settled_loss(losses: Sequence[float]) -> float:
     """Mean over the last tenth of the steps, but ten at least: single losses jump with their timesteps."""
     last = losses[-max(10, len(losses) // 10) :]

@@ -1,0 +1,1 @@
+"""Many runs: compared side by side, and swept over settings."""
