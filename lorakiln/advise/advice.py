@@ -24,7 +24,10 @@ WIDTH = 78
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked for. `novelty` "" means that nobody has tried; `trigger` "" means: as the captions have it."""
+    """What is asked for. `novelty` "" means that nobody has tried; `trigger` "" means: as the captions have it.
+
+    `own` are sentences from the user's ledger, which come before everything else.
+    """
 
     folder: str
     base: BaseFacts
@@ -33,6 +36,7 @@ class Wish:
     novelty: Novelty = ""
     trigger: str = ""
     vram: float = 0.0  # GiB; 0: not known
+    own: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,8 +166,10 @@ def _fitted(method: Method, notes: tuple[str, ...], wish: Wish) -> Advice:
     )
     folder = Choice("dataset.folder", wish.folder, "your pictures", ("S3",))
     prompts = _prompts(wish)
-    choices = in_order((first, folder, *fitted.choices, *prompts))
-    return Advice(method.name, f"{method.title}.", (*notes, whole), choices)
+    row = "T8" if wish.purpose == "style" else "T7"
+    purpose = Choice("purpose", wish.purpose, "what worked differs by it; `kiln check` and your ledger ask it", (row,))
+    choices = in_order((first, purpose, folder, *fitted.choices, *prompts))
+    return Advice(method.name, f"{method.title}.", (*wish.own, *notes, whole), choices)
 
 
 def in_order(choices: Iterable[Choice]) -> tuple[Choice, ...]:

@@ -79,6 +79,7 @@ def _wish(folder: Path, base: str, purpose: str, novelty: str, trigger: str, gpu
     from lorakiln.advise.advice import Wish
     from lorakiln.advise.base_model import look_at
     from lorakiln.advise.cards import card, installed
+    from lorakiln.advise.own import cited
     from lorakiln.advise.pictures import look
     from lorakiln.base.settings import Dataset
 
@@ -90,7 +91,19 @@ def _wish(folder: Path, base: str, purpose: str, novelty: str, trigger: str, gpu
     pictures = look([Dataset(folder=str(folder), missing="empty", bucket_step=step)], facts.resolution)
     here = installed() if not gpu else []
     vram = card(gpu).vram if gpu else here[0].vram if here else 0.0
-    return Wish(str(folder), facts, purpose, pictures, novelty, trigger, vram)  # ty: ignore[invalid-argument-type]
+    own = cited(_remembered(), facts, purpose, pictures.count)
+    return Wish(str(folder), facts, purpose, pictures, novelty, trigger, vram, own)  # ty: ignore[invalid-argument-type]
+
+
+def _remembered() -> list[Any]:
+    """The ledger's runs; a ledger that cannot be read is said, and is no reason to give no advice."""
+    from lorakiln.base.ledger import Ledger
+
+    try:
+        return Ledger(patience=1.0).entries()
+    except UserError as error:
+        typer.echo(f"kiln: {error}; going on without it", err=True)
+        return []
 
 
 PURPOSES = ("character", "style", "concept")

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from lorakiln.base.ledger import Entry, Ledger
 from lorakiln.base.recipe import read
 from lorakiln.cli import app
 from tests.advise.test_pictures import draw
@@ -113,3 +114,16 @@ def test_bad_input_is_one_line(words, line, pics, tmp_path):
     (tmp_path / "my.toml").write_text(HOT)
     done = kiln(*words, cwd=tmp_path)
     assert done.returncode == 2 and done.stderr.startswith(line) and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_the_ledger_speaks_first_and_its_trouble_stops_nothing(pics, tmp_path, monkeypatch):
+    Ledger().save(
+        [Entry("1", "mika", "finished", base="pony", purpose="character", notes="eyes too\nlarge", pictures=9)]
+    )
+    words = ("advise", pics, "--base", "pony.safetensors", "--for", "character")
+    text = run(*words)
+    assert text.splitlines()[1].startswith("# Your run 'mika' for a character (9 pictures): not judged;")
+    (tmp_path / "junk").write_bytes(b"junk" * 1000)
+    monkeypatch.setenv("KILN_LEDGER", str(tmp_path / "junk"))
+    done = kiln(*words, cwd=tmp_path)
+    assert done.returncode == 0 and "going on without it" in done.stderr and "[optim]" in done.stdout
