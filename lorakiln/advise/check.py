@@ -16,8 +16,10 @@ from lorakiln.advise.base_model import BaseFacts, look_at
 from lorakiln.advise.cards import Card, installed
 from lorakiln.advise.evidence import cite
 from lorakiln.advise.findings import RULES, Case, Finding, Machine
+from lorakiln.advise.measured import refined
 from lorakiln.advise.pictures import Pictures, look_at_recipe
 from lorakiln.base.errors import UserError, nearest
+from lorakiln.base.ledger import Entry, Ledger
 from lorakiln.base.settings import Recipe
 
 PACKAGES = {"adamw8bit": "bitsandbytes"}
@@ -62,7 +64,7 @@ def gather(
     pictures = look_at_recipe(recipe, base.resolution)
     machine, card = look_around(recipe, card, hours)
     memory = estimate.memory(recipe, base) if base.unet else None
-    time = estimate.duration(recipe, base, pictures, card or CPU)
+    time = refined(estimate.duration(recipe, base, pictures, card or CPU), recipe, base, _remembered(), card)
     name = recipe.name or source.stem
     folder = Path(recipe.runs) / name
     exists = str(folder) if folder.exists() and any(folder.iterdir()) and not may_exist else ""
@@ -70,6 +72,14 @@ def gather(
         recipe, base, pictures, purpose or recipe.purpose, machine, memory, time, card, tokens(pictures), exists,
         disk(recipe, base, pictures, time.steps),
     )  # fmt: skip
+
+
+def _remembered() -> list[Entry]:
+    """The ledger's runs; none where it cannot be read, which the verbs that are about it say."""
+    try:
+        return Ledger(patience=1.0).entries()
+    except UserError:
+        return []
 
 
 CPU = Card("cpu", 0.0, 0.2, (0, 0))

@@ -49,11 +49,15 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Seconds, from the best to the worst that can be expected of the card; `first` is encoding before step 1."""
+    """Seconds, from the best to the worst that can be expected of the card; `first` is encoding before step 1.
+
+    `measured` is how many remembered runs the step's time was taken from; 0: calculated.
+    """
 
     step: tuple[float, float]
     first: tuple[float, float]
     steps: int
+    measured: int = 0
 
     @property
     def whole(self) -> tuple[float, float]:

@@ -186,6 +186,8 @@ def estimate(
     from lorakiln.advise import estimate as est
     from lorakiln.advise.base_model import look_at
     from lorakiln.advise.cards import card, installed
+    from lorakiln.advise.check import CPU
+    from lorakiln.advise.measured import refined
     from lorakiln.advise.pictures import look_at_recipe
     from lorakiln.base.recipe import read
 
@@ -193,35 +195,46 @@ def estimate(
     base = look_at(settings.base)
     here = installed() if not gpu else []
     chosen = card(gpu) if gpu else (here[0].known if here else None)
-    if chosen is None:
+    calculated = est.duration(settings, base, look_at_recipe(settings, base.resolution), chosen or CPU)
+    time = refined(calculated, settings, base, _remembered(), chosen)
+    if chosen is None and not time.measured:
         raise UserError("no NVIDIA card that Kiln knows is here: name the one it will run on, as in --gpu rtx4090")
-    memory = est.memory(settings, base)
-    time = est.duration(settings, base, look_at_recipe(settings, base.resolution), chosen)
-    cost = est.price(time, price)
-    most = est.largest_batch(settings, base, chosen.vram)
+    cost = est.price(time, price) if price else None
+    memory = est.memory(settings, base) if chosen else None
+    most = est.largest_batch(settings, base, chosen.vram) if chosen else None
     if as_json:
+        counted = {**asdict(memory), "training": memory.training, "total": memory.total} if memory else None
         typer.echo(json.dumps({
-            "gpu": chosen.name, "memory": {**asdict(memory), "training": memory.training, "total": memory.total},
-            "vram": chosen.vram, "steps": time.steps, "seconds_a_step": time.step, "seconds": time.whole,
-            "cost": cost if price else None, "largest_batch": most,
+            "gpu": chosen.name if chosen else None, "memory": counted, "vram": chosen.vram if chosen else None,
+            "steps": time.steps, "seconds_a_step": time.step, "seconds": time.whole, "measured_runs": time.measured,
+            "cost": cost, "largest_batch": most,
         }))  # fmt: skip
         return
-    _show_estimate(memory, time, chosen, most, cost if price else None, price)
+    if memory and chosen:
+        _show_memory(memory, chosen, most)
+    _show_time(time, cost, price, "a " + chosen.name if chosen else "this machine's CPU")
 
 
-def _show_estimate(memory: Any, time: Any, chosen: Any, most: int, cost: Any, price: float) -> None:
+def _show_memory(memory: Any, chosen: Any, most: int | None) -> None:
     parts = {name: value for name, value in asdict(memory).items() if value and name != "caching"}
     typer.echo(f"memory  {memory.total:.1f} GiB of {chosen.vram:g} on a {chosen.name}; counted from shapes")
     told = f"training {memory.training:.1f} ({', '.join(f'{k} {v:.1f}' for k, v in parts.items())}), "
     told += f"encoding pictures {memory.caching:.1f}"
     typer.echo(textwrap.fill(told, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8))
     typer.echo(f"batch   {most} is the largest that fits" if most else "batch   not even 1 fits")
+
+
+def _show_time(time: Any, cost: Any, price: float, where: str) -> None:
     low, high = time.whole
     step = f"{time.step[0]:.2f}-{time.step[1]:.2f} s a step"
     typer.echo(f"time    {step}, {time.steps:,} steps: {_clock(low)} to {_clock(high)}")
     if cost:
         typer.echo(f"cost    {cost[0]:.2f} to {cost[1]:.2f} at {price:g} an hour")
-    typer.echo("        time and cost are estimates from the card's rating, not measured")
+    if time.measured:
+        count = f"{time.measured} runs" if time.measured > 1 else "one run"
+        typer.echo(f"        the step as {count} of yours took it on {where}, scaled by arithmetic")
+    else:
+        typer.echo("        time and cost are estimates from the card's rating, not measured")
 
 
 def _clock(seconds: float) -> str:

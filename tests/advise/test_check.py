@@ -50,7 +50,7 @@ def test_an_existing_run_is_noticed_unless_it_is_resumed(source, tmp_path):
     (tmp_path / "r" / "my").mkdir(parents=True)
     (tmp_path / "r" / "my" / "recipe.toml").write_text("")
     assert gather(read(source), source).output_exists
-    assert not gather(read(source), source, resume=True).output_exists
+    assert not gather(read(source), source, may_exist=True).output_exists
 
 
 def test_an_error_stops_unless_it_is_ignored(source):

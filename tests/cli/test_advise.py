@@ -1,6 +1,8 @@
 """`kiln why`, `kiln advise`, `kiln check` and `kiln estimate` at the command line."""
 
 import json
+import os
+import platform
 from pathlib import Path
 
 import pytest
@@ -127,3 +129,25 @@ def test_the_ledger_speaks_first_and_its_trouble_stops_nothing(pics, tmp_path, m
     monkeypatch.setenv("KILN_LEDGER", str(tmp_path / "junk"))
     done = kiln(*words, cwd=tmp_path)
     assert done.returncode == 0 and "going on without it" in done.stderr and "[optim]" in done.stdout
+
+
+def test_estimate_says_measured_where_own_runs_were(pics, tmp_path):
+    (tmp_path / "my.toml").write_text(HOT)
+    made = read(tmp_path / "my.toml")
+    Ledger().save([Entry("1", "mika", "finished", base=made.base, device="NVIDIA GeForce RTX 4090",
+                         seconds={"train": 50.0}, timed_steps=100, recipe=made.model_dump())])  # fmt: skip
+    text = run("estimate", "my.toml", "--gpu", "rtx4090")
+    assert "0.45-0.55 s a step" in text and "one run of yours" in text and "estimates" not in text
+    assert json.loads(run("estimate", "my.toml", "--gpu", "rtx4090", "--json"))["measured_runs"] == 1
+    assert "estimates" in run("estimate", "my.toml", "--gpu", "rtx3060")
+
+
+def test_without_a_card_a_measured_time_is_told_and_nothing_else(pics, tmp_path, monkeypatch):
+    monkeypatch.setattr("lorakiln.advise.cards.installed", list)
+    (tmp_path / "my.toml").write_text(HOT.replace("sd_xl_base_1.0.safetensors", "starter"))
+    assert kiln("estimate", "my.toml", cwd=tmp_path, env=os.environ | {"PATH": ""}).returncode == 2
+    Ledger().save([Entry("1", "ink", "finished", base="starter", device="CPU x86_64", host=platform.node(),
+                         seconds={"load base": 3.0, "train": 50.0}, timed_steps=100,
+                         recipe=read(tmp_path / "my.toml").model_dump())])  # fmt: skip
+    text = run("estimate", "my.toml", "--price", "1")
+    assert "0.45-0.55 s a step" in text and "this machine's CPU" in text and "GiB" not in text and "cost" in text
