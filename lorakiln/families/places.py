@@ -46,7 +46,7 @@ def _cached(hub_id: str) -> Path:
     except (LocalEntryNotFoundError, HFValidationError) as error:
         raise UserError(
             f"{hub_id}: no such file or folder, and no such model in the local Hugging Face cache; "
-            f"Kiln downloads nothing by itself: run 'hf download {hub_id}' first"
+            f"Kiln downloads nothing by itself: run 'kiln fetch {hub_id}' first"
         ) from error
     if (folder / "model_index.json").exists():
         return folder

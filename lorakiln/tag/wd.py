@@ -99,7 +99,7 @@ def _cached(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=[MODEL, TAGS], local_files_only=True))
     except (OSError, ValueError):
         raise UserError(
-            f"{name}: neither a folder nor in the local hub cache; put its {MODEL} and {TAGS} into a folder"
+            f"{name}: neither a folder nor in the local hub cache; 'kiln fetch {name}' downloads it"
         ) from None
 
 

@@ -156,9 +156,12 @@ def train(minutes: float, steps: int, batch: int, seed: int = 5) -> tuple[Networ
         again = [emoji for emoji in taught if emoji.code in load("noto")[1]]
         taught, pictures = taught + again, torch.cat([pictures, drawings(again, "noto")])
     targets = truth(taught, place)
-    # skin tones and genders of one thing together weigh as much as two things
+    # skin tones and genders of one thing together weigh as much as two things; a thing with a name as three
     times = Counter(emoji.concept for emoji in taught)
-    weights = torch.tensor([1 / max(times[emoji.concept] / 2, 1) for emoji in taught])
+    shares = [
+        (3 if emoji.name.partition(":")[0] in known.CORE else 1) * min(2 / times[emoji.concept], 1) for emoji in taught
+    ]
+    weights = torch.tensor(shares)
     rng = torch.Generator().manual_seed(seed)
     began, done, part = time.monotonic(), 0, 0.0
     model.train()
