@@ -1,0 +1,233 @@
+"""From measures to a word: underbaked, baked or overbaked, which checkpoint, at what strength, and why.
+
+The word follows from the strength at which a checkpoint explains held-out pictures best. One that wants to be turned up
+has learned too little; one that wants to be turned down has learned too much of it, or too roughly.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from lorakiln.judge.interval import Interval, interval
+from lorakiln.judge.weights import Weights
+
+WORDS = ("underbaked", "baked", "slightly overbaked", "overbaked")
+UNSURE = "unsure"
+# best strengths between which a checkpoint is called what it is called
+UNDER, BAKED, SLIGHTLY = 1.1, 0.7, 0.45
+ENOUGH = 0.95  # of the best gain of the run: less, turned down, is overbaked
+ALIKE = 0.97  # of the best gain of the run: as good
+USABLE = 0.9  # of a checkpoint's best gain: strengths that reach it are worth using
+COPYING = 0.25  # share of drawings that are copies, from which a checkpoint is overbaked whatever it gains
+LEAKING = 0.8  # drift without the trigger, in seeds, from which it is said
+LOWEST, HIGHEST = 0.3, 1.2  # strengths that people use
+STRENGTHS = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5)
+
+
+@dataclass(frozen=True, slots=True)
+class Drawn:
+    """What drawings of one checkpoint at one strength showed; None: not measured. As in `likeness` and `copying`."""
+
+    copied: float | None = None
+    fidelity: float | None = None
+    following: float | None = None
+    base_following: float | None = None
+    leak: float | None = None
+    diversity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One checkpoint. `curve` maps strengths to the gains on each held-out picture (on trained ones without any).
+
+    `trained` is the gain on pictures that were trained on, `gap` the memorising gap, both at strength 1.
+    """
+
+    name: str
+    step: int
+    curve: Mapping[float, Sequence[float]]
+    bands: Mapping[str, Interval] = field(default_factory=dict)
+    trained: Interval | None = None
+    gap: Interval | None = None
+    drawn: Mapping[float, Drawn] = field(default_factory=dict)
+    weights: Weights | None = None
+
+    @property
+    def gain(self) -> Interval:
+        """At strength 1."""
+        return interval(self.curve.get(1.0, ()))
+
+    def top(self) -> tuple[float, float]:
+        """(strength, gain) at the top of the curve, between its points by the parabola through the highest three.
+
+        (NaN, NaN) where the model gives no numbers at any strength.
+        """
+        means = {strength: interval(gains).mean for strength, gains in sorted(self.curve.items())}
+        points = [(strength, mean) for strength, mean in means.items() if math.isfinite(mean)]
+        if not points:
+            return math.nan, math.nan
+        at = max(range(len(points)), key=lambda n: points[n][1])
+        if at in (0, len(points) - 1):
+            return points[at]
+        a, b, c = np.polyfit(*zip(*points[at - 1 : at + 2], strict=True), 2)
+        if a > -1e-9:
+            return points[at]
+        strength = float(-b / (2 * a))
+        return strength, float(c - b * b / (4 * a))
+
+    def usable(self) -> tuple[float, float] | None:
+        """The strengths, of those that people use, that reach most of the best gain; None where none gains anything."""
+        strength, most = self.top()
+        if not most > 0:
+            return None
+        points = sorted((s, interval(gains).mean) for s, gains in self.curve.items())
+        grid = np.arange(LOWEST, HIGHEST + 1e-9, 0.05)
+        gains = np.interp(grid, [s for s, _ in points], [mean for _, mean in points])
+        good = [float(s) for s, gain in zip(grid, gains, strict=True) if gain >= USABLE * most and not self._copies(s)]
+        good = good or [min(HIGHEST, max(LOWEST, strength))]
+        return round(min(good), 2), round(max(good), 2)
+
+    def _copies(self, strength: float) -> bool:
+        """Whether drawings at this strength or below were copies."""
+        return any((one.copied or 0) >= COPYING and strength >= at - 1e-9 for at, one in self.drawn.items())
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why, or what to change: a sentence, and the rows of the evidence that it stands on."""
+
+    text: str
+    evidence: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """The run's verdict: its last checkpoint's word, a word for each, the best one and how to use it."""
+
+    word: str
+    words: Mapping[str, str]
+    best: str
+    strength: float | None  # at which the best is best
+    usable: tuple[float, float] | None
+    reasons: tuple[Reason, ...]
+    advice: tuple[Reason, ...]
+    heldout: int
+
+
+def judge(checkpoints: Sequence[Measured], heldout: int) -> Verdict:
+    """The verdict over a run's checkpoints, in order. `heldout`: how many pictures the gains were measured on; 0: none.
+
+    Without held-out pictures learning looks like memorising, so only `underbaked`, or `overbaked` by copies, is said.
+    """
+    assert checkpoints, "nothing to judge"
+    tops = {one.name: one.top() for one in checkpoints}
+    most = max((gain for _, gain in tops.values() if math.isfinite(gain)), default=math.nan)
+    words = {one.name: word(one, most, heldout) for one in checkpoints}
+    best = best_of(checkpoints, most)
+    last = checkpoints[-1]
+    strength = tops[best.name][0]
+    return Verdict(
+        words[last.name],
+        words,
+        best.name,
+        round(min(HIGHEST, max(LOWEST, strength)), 2) if math.isfinite(strength) and most > 0 else None,
+        best.usable() if heldout else None,
+        tuple(reasons(best, last, words, heldout)),
+        tuple(advice(checkpoints, best, words, heldout)),
+        heldout,
+    )
+
+
+def word(one: Measured, most: float, heldout: int) -> str:
+    """The word for one checkpoint; `most` is the best gain of its run."""
+    strength, gain = one.top()
+    if not math.isfinite(strength) or any((drawn.copied or 0) >= COPYING for drawn in one.drawn.values()):
+        return "overbaked"
+    if strength > UNDER:
+        return "underbaked"
+    if not heldout:
+        return UNSURE
+    if strength >= BAKED:
+        return "baked"
+    return "slightly overbaked" if strength >= SLIGHTLY and gain >= ENOUGH * most > 0 else "overbaked"
+
+
+def best_of(checkpoints: Sequence[Measured], most: float) -> Measured:
+    """The checkpoint with the best gain; of those about as good, the one that is best nearest to strength 1."""
+
+    def copies(one: Measured) -> float:
+        return max((drawn.copied or 0 for drawn in one.drawn.values()), default=0)
+
+    good = [one for one in checkpoints if one.top()[1] >= ALIKE * most] if most > 0 else []
+    if not good:
+        known = [one for one in checkpoints if math.isfinite(one.top()[1])]
+        return max(known, key=lambda one: one.top()[1], default=checkpoints[0])
+    return min(good, key=lambda one: (copies(one) >= COPYING, round(abs(one.top()[0] - 1), 2), one.step))
+
+
+def reasons(best: Measured, last: Measured, words: Mapping[str, str], heldout: int) -> list[Reason]:
+    """What the verdict rests on, most important first."""
+    found = []
+    strength, _ = last.top()
+    if not math.isfinite(strength):
+        found.append(Reason(f"{last.name} gives no numbers any more: its weights or outputs are NaN", ("W1",)))
+    elif heldout:
+        found.append(Reason(
+            f"{last.name} explains {heldout} held-out pictures best at strength {strength:.2f} (baked: {BAKED:g} to "
+            f"{UNDER:g}); at strength 1 it takes {last.gain} off their loss", ("W1", "W3"),
+        ))  # fmt: skip
+    else:
+        found.append(Reason(
+            "no held-out pictures: what is learned cannot be told from what is memorised; set dataset.heldout, or give "
+            "--unseen FOLDER", ("W1",),
+        ))  # fmt: skip
+    if last.gap and last.gap.known and heldout:
+        doubt = "beyond" if last.gap.above() else "within"
+        found.append(Reason(f"it gains {last.gap} more on pictures it was trained on: {doubt} noise", ("W1",)))
+    for at, drawn in best.drawn.items():
+        if drawn.copied:
+            found.append(Reason(f"{drawn.copied:.0%} of {best.name}'s drawings at {at:g} copy a picture", ("W1",)))
+    leak = best.drawn[1.0].leak if 1.0 in best.drawn else None
+    if leak is not None and leak >= LEAKING:
+        found.append(Reason(f"without its trigger it still moves pictures {leak:.1f} times as far as a seed", ("S5",)))
+    if best.name != last.name:
+        found.append(Reason(f"{best.name} ({words[best.name]}) is the one to use", ("W1", "W3")))
+    return found
+
+
+def advice(checkpoints: Sequence[Measured], best: Measured, words: Mapping[str, str], heldout: int) -> list[Reason]:
+    """What to change next time."""
+    last = checkpoints[-1]
+    found = []
+    if words[last.name] == "underbaked":
+        found.append(Reason("train longer, or raise optim.lr", ("W1", "T12")))
+    elif words[last.name] == "overbaked" and best is not last:
+        found.append(Reason(f"stop at step {best.step} (judge.stop = 'baked' does), or lower optim.lr", ("W1", "T4")))
+    elif words[last.name] in ("overbaked", "slightly overbaked"):
+        found.append(Reason("lower optim.lr, or save more often to find a milder checkpoint", ("W1", "T1")))
+    elif best is last and len(checkpoints) > 1 and heldout:
+        found.append(Reason("the last checkpoint is the best: a longer run may be better still", ("W1",)))
+    if last.gap and last.gap.above() and last.trained and last.gap.mean > last.trained.mean / 2:
+        found.append(
+            Reason("more or more varied pictures: most of the gain is on those it was trained on", ("S1", "S3"))
+        )
+    if last.weights and last.weights.broken:
+        found.append(Reason("lower optim.lr: weights became NaN", ("T12",)))
+    elif last.weights and len(last.weights.saturated) > 2:
+        found.append(Reason(
+            f"lower optim.lr: in {len(last.weights.saturated)} layers the change is larger than the weight", ("T12",)
+        ))  # fmt: skip
+    if last.weights and last.weights.directions < 0.25 and last.weights.blocks:
+        found.append(
+            Reason(f"a lower adapter.rank would do: {last.weights.directions:.0%} of it is used", ("S1", "T7"))
+        )
+    if not heldout:
+        found.append(Reason("hold pictures out: dataset.heldout = 0.1", ("W1",)))
+    return found
+
+
+def with_drawn(one: Measured, drawn: Mapping[float, Drawn]) -> Measured:
+    """The same checkpoint with what its drawings showed."""
+    return replace(one, drawn=dict(drawn))

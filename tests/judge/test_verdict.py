@@ -1,0 +1,85 @@
+"""The word, the best checkpoint and its strengths, from measures written by hand."""
+
+import math
+
+import pytest
+
+from lorakiln.advise.evidence import evidence
+from lorakiln.judge.interval import interval
+from lorakiln.judge.verdict import COPYING, STRENGTHS, UNSURE, Drawn, Measured, judge, with_drawn
+
+
+def checkpoint(name: str, top: float, height: float = 0.2, step: int = 1, **known) -> Measured:
+    """One whose gain is a parabola over strengths, on four held-out pictures."""
+    curve = {s: [height - 0.2 * (s - top) ** 2 + n / 1000 for n in (-1, 0, 0, 1)] for s in STRENGTHS}
+    return Measured(name, step, curve, **known)
+
+
+@pytest.mark.parametrize(
+    ("top", "height", "expected"),
+    [
+        (1.3, 0.2, "underbaked"),
+        (1.0, 0.2, "baked"),
+        (0.72, 0.1, "baked"),
+        (0.6, 0.198, "slightly overbaked"),
+        (0.6, 0.15, "overbaked"),
+        (0.35, 0.2, "overbaked"),
+    ],
+)
+def test_the_word_follows_from_the_strength_that_suits_held_out_pictures(top, height, expected):
+    found = judge([checkpoint("reference", 1.0, 0.2), checkpoint("last", top, height)], heldout=4)
+    assert found.word == found.words["last"] == expected
+
+
+def test_the_top_lies_between_the_points():
+    assert checkpoint("a", 0.93).top() == (pytest.approx(0.93), pytest.approx(0.2))
+    assert Measured("a", 1, {1.0: [0.1]}).top() == (1.0, 0.1)
+
+
+def test_usable_strengths_reach_nine_tenths_of_the_best():
+    """0.2 - 0.2 (s - 0.8)^2 >= 0.18 from 0.8 - 0.316 to 0.8 + 0.316, a little less between the points."""
+    low, high = checkpoint("a", 0.8).usable()
+    assert low == pytest.approx(0.5, abs=0.051) and high == pytest.approx(1.1, abs=0.051)
+    assert checkpoint("a", 0.8, height=-0.1).usable() is None
+
+
+def test_the_best_is_what_gains_most_and_of_equals_what_needs_no_turning_down():
+    found = judge([checkpoint("early", 1.2, 0.1), checkpoint("right", 0.95, 0.199), checkpoint("late", 0.6, 0.2)], 4)
+    assert found.best == "right" and found.strength == 0.95
+    assert any("right" in one.text for one in found.reasons)
+
+
+def test_copies_are_overbaked_whatever_they_gain_and_bound_the_strength():
+    one = with_drawn(checkpoint("a", 1.0), {0.6: Drawn(copied=0.0), 1.0: Drawn(copied=COPYING)})
+    found = judge([one], 4)
+    assert found.word == "overbaked" and found.usable and found.usable[1] < 1.0
+    assert any("copy a picture" in reason.text for reason in found.reasons)
+
+
+def test_no_numbers_are_overbaked_and_never_the_best():
+    broken = Measured("b", 2, {s: [math.nan] * 4 for s in STRENGTHS})
+    found = judge([checkpoint("a", 1.0), broken], 4)
+    assert found.word == "overbaked" and found.best == "a"
+    alone = judge([broken], 4)
+    assert alone.word == "overbaked" and alone.strength is None and alone.usable is None
+
+
+def test_without_held_out_pictures_nothing_is_called_baked():
+    found = judge([checkpoint("a", 1.0)], heldout=0)
+    assert found.word == UNSURE and found.usable is None
+    assert "no held-out pictures" in found.reasons[0].text
+    assert judge([checkpoint("a", 1.4)], heldout=0).word == "underbaked"
+
+
+def test_one_held_out_picture_is_judged_without_an_interval():
+    found = judge([Measured("a", 1, {s: [0.2 - (s - 0.9) ** 2] for s in STRENGTHS})], heldout=1)
+    assert found.word == "baked"
+
+
+def test_every_reason_cites_evidence_that_there_is():
+    gap = interval([0.2, 0.2, 0.2])
+    one = checkpoint("a", 0.4, gap=gap, trained=interval([0.3, 0.3]))
+    cases = [judge([checkpoint("x", 1.0), one], 4), judge([checkpoint("x", 1.4)], 0), judge([one], 4)]
+    cited = {row for case in cases for reason in (*case.reasons, *case.advice) for row in reason.evidence}
+    assert cited and cited <= set(evidence())
+    assert all(case.advice for case in cases)
