@@ -77,7 +77,7 @@ class LoRA(Adapter):
     def change(self, x: Tensor) -> Tensor:
         if self.magnitude is not None:
             return super().change(x)
-        return self._low_rank(x, self.factors()[0])
+        return self._low_rank(x, self.width.scale * self.strength)
 
     def __call__(self, x: Tensor) -> Tensor:
         if not self.active:
@@ -87,42 +87,47 @@ class LoRA(Adapter):
         if self.magnitude is not None:
             return self._normalised(x)
         if MID in self.tensors:
-            return self.base(x) + self._low_rank(x, self.factors()[0])
+            return self.base(x) + self._low_rank(x, self.width.scale * self.strength)
         weight, bias = self.place.frozen()
         if self.place.is_conv:
             return lowrank.conv2d(x, weight, bias, *self.factors(), self.place.geometry())
         return lowrank.linear(x, weight, bias, *self.factors())
 
     def _normalised(self, x: Tensor) -> Tensor:
-        """DoRA's layer: (W + t ((W + delta) c - W)) x = W (1 + t (c - 1)) x + t delta c x, c on the input or output."""
+        """DoRA's layer: (W + t ((W + delta) c - W)) x, c = m / |W + delta| on the input or on the output."""
         assert self.magnitude is not None
-        down, up, scale = self.factors()
-        m, (weight, bias), t = self.tensors[SCALE], self.place.frozen(), self.strength
-        if self.magnitude.axis == "input" and not self.place.is_conv:
-            lengths = [(m, self.magnitude.inverse)]
-            return lowrank.scaled_linears(x, [(weight, bias)], [(down, up, scale)], lengths, t)[0]
-        c = self.magnitude.factor(m)
-        base_c = (c if t == 1 else 1 + t * (c - 1)).to(x.dtype)
-        if self.magnitude.axis == "input":
-            if t == 1 and MID not in self.tensors:
-                return lowrank.conv2d(x * base_c, weight, bias, down, up, scale, self.place.geometry())
-            return self.place.product(x * base_c, weight, bias) + self._low_rank(x, down * c)
-        channels = (-1,) if not self.place.is_conv else (-1, 1, 1)
-        y = self.place.product(x, weight) * base_c.view(channels) + self._low_rank(x, down) * c.view(channels).to(
-            x.dtype
-        )
+        y = self._scaled_input(x) if self.magnitude.axis == "input" else self._scaled_output(x)
+        return y if self.strength == 1 else torch.lerp(self.base(x), y, self.strength)
+
+    def _scaled_input(self, x: Tensor) -> Tensor:
+        assert self.magnitude is not None
+        (down, up, _), (weight, bias), m = self.factors(), self.place.frozen(), self.tensors[SCALE]
+        factors = down, up, self.width.scale
+        if not self.place.is_conv:
+            return lowrank.scaled_linear(x, weight, bias, factors, m, self.magnitude.inverse)
+        scaled = x * self.magnitude.factor(m).to(x.dtype)
+        if MID not in self.tensors:
+            return lowrank.conv2d(scaled, weight, bias, *factors, self.place.geometry())
+        return self.place.product(scaled, weight, bias) + self._low_rank(scaled, self.width.scale)
+
+    def _scaled_output(self, x: Tensor) -> Tensor:
+        assert self.magnitude is not None
+        weight, bias = self.place.frozen()
+        channels = (-1, 1, 1) if self.place.is_conv else (-1,)
+        c = self.magnitude.factor(self.tensors[SCALE]).view(channels).to(x.dtype)
+        y = (self.place.product(x, weight) + self._low_rank(x, self.width.scale)) * c
         return y if bias is None else y + bias.view(channels)
 
-    def _low_rank(self, x: Tensor, down: Tensor) -> Tensor:
+    def _low_rank(self, x: Tensor, scale: float) -> Tensor:
         """scale * up(down(x)) with plain operations."""
-        _, up, scale = self.factors()
-        up = up.to(x.dtype)
+        down, up, _ = self.factors()
+        down, up = down.to(x.dtype), up.to(x.dtype)
         if not self.place.is_conv:
-            return F.linear(F.linear(x, down.to(x.dtype)), up) * scale
+            return F.linear(F.linear(x, down), up) * scale
         if MID in self.tensors:
-            middle = self.place.product(F.conv2d(x, down.to(x.dtype)), self.tensors[MID].to(x.dtype))
+            middle = self.place.product(F.conv2d(x, down), self.tensors[MID].to(x.dtype))
         else:
-            middle = self.place.product(x, down.to(x.dtype))
+            middle = self.place.product(x, down)
         return F.conv2d(middle, up[:, :, None, None]) * scale
 
 
@@ -158,11 +163,7 @@ class SharedInput:
             return y
         frozen = [member.place.frozen() for member in self.adapters]
         factors = [member.factors() for member in self.adapters]
-        lengths = [(m.tensors[SCALE], m.magnitude.inverse) for m in self.adapters if m.magnitude is not None]
-        if lengths:
-            outputs = lowrank.scaled_linears(x, frozen, factors, lengths, adapter.strength)
-        else:
-            outputs = lowrank.linears(x, frozen, factors)
+        outputs = lowrank.linears(x, frozen, factors)
         self.x, self.stamp, self.ready = x, self._stamp(x), dict(zip(self.adapters, outputs, strict=True))
         return self.ready.pop(adapter)
 

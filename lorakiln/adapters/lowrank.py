@@ -31,21 +31,19 @@ def linears(
     return _Linears.apply(x, frozen, scales, *downs, *ups)
 
 
-def scaled_linears(
+def scaled_linear(
     x: Tensor,
-    frozen: Sequence[tuple[Tensor, Tensor | None]],
-    factors: Sequence[tuple[Tensor, Tensor, float]],
-    magnitudes: Sequence[tuple[Tensor, Tensor]],
-    strength: float,
-) -> Sequence[Tensor]:
-    """DoRA over the input axis: (W (1 + strength (c - 1)) + scale up down c) x + b for each layer, c = m inverse.
+    weight: Tensor,
+    bias: Tensor | None,
+    factors: tuple[Tensor, Tensor, float],
+    m: Tensor,
+    inverse: Tensor,
+) -> Tensor:
+    """DoRA over the input axis: (W + scale up down) (x c) + b with c = m inverse; factors (down, up, scale).
 
-    Of each layer (weight, bias), (down, up, scale), the scale holding the strength already, and (m, inverse) of shape
-    (1, in). `inverse`, one over the norm, is a constant; x, down, up and m get gradients.
+    m and `inverse`, one over the norm, have shape (1, in). `inverse` is a constant; x, down, up and m get gradients.
     """
-    downs, ups, scales = zip(*factors, strict=True)
-    lengths, inverses = zip(*magnitudes, strict=True)
-    return _ScaledLinears.apply(x, frozen, scales, inverses, strength, *downs, *ups, *lengths)
+    return _ScaledLinear.apply(x, weight, bias, *factors, m, inverse)
 
 
 def conv2d(
@@ -128,55 +126,36 @@ class _Linears(torch.autograd.Function):
         return dx, None, None, *ddowns, *dups
 
 
-class _ScaledLinears(torch.autograd.Function):
-    """The input is scaled once for each base product; the thin products take the scale in their small factor."""
+class _ScaledLinear(torch.autograd.Function):
+    """`_Linear` of the scaled input, which is not kept: two more passes over x forward, four backward."""
 
     @staticmethod
-    def forward(ctx, x, frozen, scales, inverses, strength, *tensors):
-        n = len(frozen)
-        downs, ups, lengths = tensors[:n], tensors[n : 2 * n], tensors[2 * n :]
-        cs = [length * inverse for length, inverse in zip(lengths, inverses, strict=True)]
-        base_cs = cs if strength == 1 else [torch.lerp(torch.ones_like(c), c, strength) for c in cs]
-        scaled_downs = [down * c for down, c in zip(downs, cs, strict=True)]
-        scaled_down = scaled_downs[0] if n == 1 else torch.cat(scaled_downs)
-        if scaled_down.dtype is not x.dtype:
-            scaled_down, ups = scaled_down.to(x.dtype), [up.to(x.dtype) for up in ups]
-            base_cs = [c.to(x.dtype) for c in base_cs]
-        x_T = x.reshape(-1, x.shape[-1])
-        mid_T = x_T.mm(scaled_down.t())
-        ctx.ranks = [up.shape[1] for up in ups]
-        outputs = []
-        for i, mid in enumerate(mid_T.split(ctx.ranks, 1)):
-            (weight, bias), scaled_T = frozen[i], x_T * base_cs[i]
-            y_T = scaled_T.mm(weight.t()) if bias is None else torch.addmm(bias, scaled_T, weight.t())
-            outputs.append(y_T.addmm_(mid, ups[i].t(), alpha=scales[i]).view(*x.shape[:-1], -1))
-        ctx.save_for_backward(x_T, mid_T, scaled_down, *downs, *ups, *cs, *base_cs)
-        ctx.frozen, ctx.scales, ctx.inverses, ctx.strength, ctx.shape = frozen, scales, inverses, strength, x.shape
-        return tuple(outputs)
+    def forward(ctx, x, weight, bias, down, up, scale, m, inverse):
+        ctx.weight, ctx.scale, ctx.inverse, ctx.shape = weight, scale, inverse, x.shape
+        c = m * inverse
+        x_T, narrow_c = x.reshape(-1, x.shape[-1]), c
+        if down.dtype is not x.dtype:
+            down, up, narrow_c = down.to(x.dtype), up.to(x.dtype), c.to(x.dtype)
+        scaled_T = x_T * narrow_c
+        mid_T = scaled_T.mm(down.t())
+        y_T = scaled_T.mm(weight.t()) if bias is None else torch.addmm(bias, scaled_T, weight.t())
+        y_T.addmm_(mid_T, up.t(), alpha=scale)
+        ctx.save_for_backward(x_T, mid_T, down, up, c)
+        return y_T.view(*x.shape[:-1], -1)
 
     @staticmethod
-    def backward(ctx, *dys):
+    def backward(ctx, *gradients):
+        (dy,) = gradients
         _refuse_second_derivative()
-        n = len(dys)
-        x_T, mid_T, scaled_down, *rest = ctx.saved_tensors
-        downs, ups, cs, base_cs = rest[:n], rest[n : 2 * n], rest[2 * n : 3 * n], rest[3 * n :]
-        dys_T = [dy.reshape(-1, dy.shape[-1]) for dy in dys]
-        dmids = [_scaled(dys_T[i].mm(ups[i]), ctx.scales[i]) for i in range(n)]
-        dmid_T = dmids[0] if n == 1 else torch.cat(dmids, 1)
-        dscaled_downs = dmid_T.t().mm(x_T).to(downs[0].dtype).split(ctx.ranks)
-        dx_T, dlengths = None, []
-        for i, dy_T in enumerate(dys_T):
-            dscaled_T = dy_T.mm(ctx.frozen[i][0])
-            # c acts on the base's input and on down
-            dc = _scaled((x_T * dscaled_T).sum(0, dtype=cs[i].dtype), ctx.strength)
-            dlengths.append(ctx.inverses[i] * dc.add_((dscaled_downs[i] * downs[i]).sum(0)))
-            dx_T = dscaled_T.mul_(base_cs[i]) if dx_T is None else dx_T.addcmul_(dscaled_T, base_cs[i])
-        if dx_T is not None and ctx.needs_input_grad[0]:
-            dx_T = dx_T.addmm_(dmid_T, scaled_down).view(ctx.shape)
-        ddowns = [dscaled * c for dscaled, c in zip(dscaled_downs, cs, strict=True)]
-        mids = mid_T.split(ctx.ranks, 1)
-        dups = [_cast(_scaled(dys_T[i].t().mm(mids[i]), ctx.scales[i]), downs[i].dtype) for i in range(n)]
-        return dx_T, None, None, None, None, *ddowns, *dups, *dlengths
+        x_T, mid_T, down, up, c = ctx.saved_tensors
+        dy_T = dy.reshape(-1, dy.shape[-1])
+        dmid_T = _scaled(dy_T.mm(up), ctx.scale)
+        dscaled_T = dy_T.mm(ctx.weight).addmm_(dmid_T, down)
+        dm = (x_T * dscaled_T).sum(0, keepdim=True, dtype=c.dtype).mul_(ctx.inverse)
+        ddown = dmid_T.t().mm(x_T).to(c.dtype).mul_(c)
+        dup = _cast(_scaled(dy_T.t().mm(mid_T), ctx.scale), c.dtype)
+        dx = dscaled_T.mul_(_cast(c, dscaled_T.dtype)).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        return dx, None, None, ddown, dup, None, dm, None
 
 
 class _Conv2d(torch.autograd.Function):

@@ -175,17 +175,18 @@ class Network:
 
 
 def _share(adapters: Iterable[Adapter], spec: AdapterSpec | None) -> Iterable[SharedInput]:
-    """Group the LoRAs on sibling layers that are called with one tensor and leave none of them out."""
+    """Group the LoRAs on sibling layers that are called with one tensor and leave none of them out.
+
+    DoRA scales the input for each layer anew, so there is nothing to share.
+    """
     if spec is not None and spec.module_dropout:
         return
-    siblings: dict[tuple[str, str, str], dict[str, LoRA]] = {}
+    siblings: dict[tuple[str, str], dict[str, LoRA]] = {}
     for adapter in adapters:
-        place = adapter.place
-        axis = adapter.magnitude.axis if adapter.magnitude is not None else ""
-        if isinstance(adapter, LoRA) and axis != "output" and not place.is_conv:
-            home, _, last = place.path.rpartition(".")
-            siblings.setdefault((place.part, home, axis), {})[last] = adapter
-    for (_, home, _), found in siblings.items():
+        if isinstance(adapter, LoRA) and adapter.magnitude is None and not adapter.place.is_conv:
+            home, _, last = adapter.place.path.rpartition(".")
+            siblings.setdefault((adapter.place.part, home), {})[last] = adapter
+    for (_, home), found in siblings.items():
         for ends in CROSS_ATTENTION if home.endswith("attn2") else SELF_ATTENTION:
             members = [found[end] for end in ends if end in found]
             if len(members) > 1:

@@ -4,7 +4,7 @@ For delta = s B A no sum W + s B A is made (letters as in the paper: B (out, R) 
 n_j^2 = |W_j|^2 + 2 s colsum((B^T W) o A)_j + s^2 colsum(A o (B^T B A))_j, and likewise over rows for the output axis.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor
@@ -12,6 +12,8 @@ from torch import Tensor
 from lorakiln.adapters.lora import DOWN, MID, UP, LoRA
 from lorakiln.adapters.magnitude import inverse_root
 from lorakiln.adapters.part import Adapter
+
+CPU_NUMBERS = 1 << 16  # of a factor, at a time: a CPU pays more for a large new tensor's memory than for its sums
 
 
 class Norms:
@@ -29,7 +31,7 @@ class Norms:
                 groups.setdefault(alike, []).append(adapter)
             else:
                 self.single.append(adapter)
-        self.groups = list(groups.values())
+        self.groups = [piece for group in groups.values() for piece in _pieces(group)]
 
     @torch.no_grad()
     def refresh(self) -> None:
@@ -40,6 +42,16 @@ class Norms:
             _closed(group)
 
 
+def _pieces(group: Sequence[LoRA]) -> Iterator[Sequence[LoRA]]:
+    """The whole group on a GPU, where each call costs; a few layers at a time on a CPU."""
+    at_once = len(group)
+    if group[0].place.weight.device.type == "cpu":
+        largest = max(group[0].tensors[DOWN].numel(), group[0].tensors[UP].numel())
+        at_once = max(1, CPU_NUMBERS // largest)
+    for start in range(0, len(group), at_once):
+        yield group[start : start + at_once]
+
+
 def _closed(group: Sequence[LoRA]) -> None:
     """Layers of one shape, width and axis; letters: n layers, R rank, o rows and f columns of a weight as a matrix."""
     magnitudes = [adapter.magnitude for adapter in group if adapter.magnitude is not None]
@@ -48,12 +60,12 @@ def _closed(group: Sequence[LoRA]) -> None:
     weights = [adapter.place.frozen()[0].flatten(1) for adapter in group]
     scale = group[0].width.scale
     if magnitudes[0].axis == "input":
-        crossed = _products([up.t() for up in up_noR], weights, torch.empty_like(down_nRf))
+        crossed = _products(up_noR.mT.unbind(), weights, torch.empty_like(down_nRf))
         crossed.baddbmm_(up_noR.mT @ up_noR, down_nRf, beta=2 * scale, alpha=scale**2)
         extra_nf = crossed.mul_(down_nRf).sum(1)
         extra = extra_nf.view(len(group), 1, group[0].place.weight.shape[1], -1).sum(-1)
     else:
-        crossed = _products(weights, [down.t() for down in down_nRf], torch.empty_like(up_noR))
+        crossed = _products(weights, down_nRf.mT.unbind(), torch.empty_like(up_noR))
         crossed.baddbmm_(up_noR, down_nRf @ down_nRf.mT, beta=2 * scale, alpha=scale**2)
         extra = crossed.mul_(up_noR).sum(2)
     frozen = torch.stack([magnitude.frozen_square for magnitude in magnitudes])

@@ -118,6 +118,7 @@ def network(unet, request):
     made.remove()
 
 
+@pytest.mark.parametrize("network", [False], indirect=True, ids=["lora"])
 def test_shared_attention_projections_equal_three_separate_ones(unet, network):
     assert sum(len(group.adapters) for group in network.shared if len(group.adapters) == 3) > 0
     parameters = [trained.parameter for trained in network.trained()]
@@ -132,6 +133,7 @@ def test_shared_attention_projections_equal_three_separate_ones(unet, network):
         torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3 * two.abs().max().item())
 
 
+@pytest.mark.parametrize("network", [False], indirect=True, ids=["lora"])
 def test_sharing_saves_down_projections(unet, network):
     def products():
         with torch.profiler.profile(acc_events=True) as profile, torch.no_grad():
@@ -144,6 +146,7 @@ def test_sharing_saves_down_projections(unet, network):
     assert products() - shared == sum(len(group.adapters) - 1 for group in network.shared)
 
 
+@pytest.mark.parametrize("network", [False], indirect=True, ids=["lora"])
 def test_a_shared_output_is_not_handed_out_for_another_input(unet, network):
     attention = unet.mid_block.attentions[0].transformer_blocks[0].attn1
     x, other = torch.randn(2, 1, 5, 64)
