@@ -21,7 +21,7 @@ ENOUGH = 0.95  # of the best gain of the run: less, turned down, is overbaked
 ALIKE = 0.97  # of the best gain of the run: as good
 USABLE = 0.9  # of a checkpoint's best gain: strengths that reach it are worth using
 COPYING = 0.25  # share of drawings that are copies, from which a checkpoint is overbaked whatever it gains
-LEAKING = 0.8  # drift without the trigger, in seeds, from which it is said
+LEAKING = 2.0  # drift without the trigger, in seeds, from which it is said
 LOWEST, HIGHEST = 0.3, 1.2  # strengths that people use
 STRENGTHS = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5)
 
@@ -71,11 +71,7 @@ class Measured:
         at = max(range(len(points)), key=lambda n: points[n][1])
         if at in (0, len(points) - 1):
             return points[at]
-        a, b, c = np.polyfit(*zip(*points[at - 1 : at + 2], strict=True), 2)
-        if a > -1e-9:
-            return points[at]
-        strength = float(-b / (2 * a))
-        return strength, float(c - b * b / (4 * a))
+        return _vertex(*points[at - 1 : at + 2])
 
     def usable(self) -> tuple[float, float] | None:
         """The strengths, of those that people use, that reach most of the best gain; None where none gains anything."""
@@ -92,6 +88,17 @@ class Measured:
     def _copies(self, strength: float) -> bool:
         """Whether drawings at this strength or below were copies."""
         return any((one.copied or 0) >= COPYING and strength >= at - 1e-9 for at, one in self.drawn.items())
+
+
+def _vertex(left: tuple[float, float], top: tuple[float, float], right: tuple[float, float]) -> tuple[float, float]:
+    """The top of the parabola through three points, the middle one the highest; itself where all are alike."""
+    (x0, y0), (x1, y1), (x2, y2) = left, top, right
+    rise, fall = (y1 - y0) / (x1 - x0), (y1 - y2) / (x2 - x1)
+    bend = (rise + fall) / (x2 - x0)
+    if bend < 1e-9:
+        return top
+    slope = (rise * (x2 - x1) - fall * (x1 - x0)) / (x2 - x0)
+    return x1 + slope / (2 * bend), y1 + slope**2 / (4 * bend)
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,7 +222,7 @@ def advice(checkpoints: Sequence[Measured], best: Measured, words: Mapping[str, 
         )
     if last.weights and last.weights.broken:
         found.append(Reason("lower optim.lr: weights became NaN", ("T12",)))
-    elif last.weights and len(last.weights.saturated) > 2:
+    elif last.weights and len(last.weights.saturated) > 2 and "overbaked" in words[last.name]:
         found.append(Reason(
             f"lower optim.lr: in {len(last.weights.saturated)} layers the change is larger than the weight", ("T12",)
         ))  # fmt: skip

@@ -30,8 +30,10 @@ class Tagged:
 class Tagger(Protocol):
     """Guesses tags. `vocabulary` is every tag it knows, `batch` how many pictures it likes at once."""
 
-    vocabulary: Sequence[str]
     batch: int
+
+    @property
+    def vocabulary(self) -> Sequence[str]: ...
 
     def tags(self, pictures: Sequence[Image.Image]) -> list[Tagged]: ...
 

@@ -1,0 +1,69 @@
+"""How thoroughly to judge: from a quick look to all of it, and what each costs in UNet calls of one picture."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from lorakiln.judge.verdict import STRENGTHS
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`timesteps` a loss; at most so many `unseen` and `trained` pictures; for `finalists` checkpoints drawings of
+    `prompts` prompts with and `plain` without the trigger, `seeds` each, at `drawn` strengths, `steps` a drawing."""
+
+    timesteps: int
+    unseen: int
+    trained: int
+    strengths: tuple[float, ...]
+    finalists: int
+    prompts: int
+    plain: int
+    seeds: int
+    drawn: tuple[float, ...]
+    steps: int
+
+    def cost(self, checkpoints: int, unseen: int, trained: int) -> int:
+        """UNet calls of one picture; a drawing with guidance makes two a step."""
+        unseen, trained = min(unseen, self.unseen), min(trained, self.trained)
+        curve = unseen or trained
+        losses = self.timesteps * (unseen + trained + checkpoints * (curve * len(self.strengths) + trained))
+        finalists = min(checkpoints, self.finalists)
+        base = (self.prompts + self.plain) * max(2, self.seeds)
+        own = finalists * (self.prompts * (len(self.drawn) + self.seeds - 1) + self.plain)
+        return losses + 2 * self.steps * (base + own)
+
+
+PLANS = (
+    Plan(24, 20, 20, STRENGTHS, 3, 8, 4, 3, (0.4, 0.6, 0.8, 1.0, 1.2), 25),
+    Plan(16, 16, 12, STRENGTHS, 3, 6, 4, 2, (0.4, 0.6, 0.8, 1.0, 1.2), 20),
+    Plan(12, 12, 8, STRENGTHS, 2, 4, 3, 2, (0.6, 0.8, 1.0), 16),
+    Plan(9, 8, 6, STRENGTHS, 2, 4, 2, 1, (0.6, 1.0), 12),
+    Plan(9, 6, 4, (0.3, 0.6, 0.8, 1.0, 1.3), 2, 2, 2, 1, (0.6, 1.0), 10),
+    Plan(6, 4, 4, (0.3, 0.6, 0.8, 1.0, 1.3), 1, 2, 1, 1, (1.0,), 8),
+)  # fmt: skip
+
+
+def choose(seconds: float, rate: float, checkpoints: int, unseen: int, trained: int) -> tuple[Plan, float]:
+    """(the most thorough plan that fits into so many seconds at `rate` calls a second, its seconds).
+
+    0 seconds: the second one, whatever it takes. Where none fits: the quickest, which takes longer than asked.
+    """
+    plans = PLANS if seconds else PLANS[1:2]
+    needs = [plan.cost(checkpoints, unseen, trained) / rate for plan in plans]
+    at = next((n for n, need in enumerate(needs) if need <= seconds), len(plans) - 1)
+    return plans[at], needs[at]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """At most `most` of 0..count-1, evenly spread."""
+    if count <= most:
+        return list(range(count))
+    return [number * count // most for number in range(most)]
+
+
+def finalists(gains: Sequence[float], most: int) -> list[int]:
+    """Which checkpoints are worth drawing with, in order: the last, which is what lies there, and the best others."""
+    last = len(gains) - 1
+    ranked = sorted(range(last), key=lambda n: (gains[n] == gains[n], gains[n]), reverse=True)
+    best = [last, *ranked] if most > 1 or not ranked else [max((last, ranked[0]), key=lambda n: gains[n])]
+    return sorted(best[:most])
