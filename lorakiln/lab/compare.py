@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from lorakiln.base.errors import UserError
 from lorakiln.base.ledger import Entry, Ledger
 from lorakiln.base.where import settings_of
 from lorakiln.runs.folder import RunFolder
-from lorakiln.runs.row import gain_of, row_of, run_folder
+from lorakiln.runs.row import Judged, gain_of, judged, row_of, run_folder
 from lorakiln.sample.grid import grid, save_png
 
 PLACES = ("name", "runs", "device", "cache.folder")  # where a run lay is no difference
@@ -21,12 +21,13 @@ _SAMPLE = re.compile(r"step(\d+)-(\d+)\.png")
 
 @dataclass(frozen=True, slots=True)
 class Side:
-    """One of the runs. `folder` is None where the ledger alone remembers it; `gain` None where nobody measured it."""
+    """One of the runs. `folder` is None where the ledger alone remembers it; `gain` None where none was measured."""
 
     title: str
     entry: Entry
     folder: RunFolder | None = None
     gain: float | None = None
+    judged: Judged = field(default_factory=Judged)
 
 
 def look(words: Sequence[str]) -> list[Side]:
@@ -52,7 +53,10 @@ def measures(sides: Sequence[Side]) -> dict[str, list[Any]]:
     return {
         "status": [one.status for one in entries],
         "verdict": [one.verdict or None for one in entries],
-        "best held-out gain": [side.gain for side in sides],
+        "best checkpoint": [side.judged.step for side in sides],
+        "at strength": [side.judged.strength for side in sides],
+        "its held-out gain": [side.judged.gain for side in sides],
+        "gain while training": [side.gain for side in sides],
         "settled loss": [one.loss for one in entries],
         "steps": [one.steps for one in entries],
         "pictures": [one.pictures for one in entries],
@@ -90,12 +94,16 @@ def _side(word: str) -> Side:
     path = Path(word)
     if (path / "recipe.toml").exists():
         folder = run_folder(path)
-        return Side(folder.name, row_of(folder), folder, gain_of(folder))
+        return _told(folder.name, row_of(folder), folder)
     entry = Ledger().find(word)
-    folder = RunFolder(Path(entry.folder), entry.name) if entry.folder else None
-    if folder and not folder.recipe.exists():
-        folder = None
-    return Side(entry.name, entry, folder, gain_of(folder) if folder else None)
+    folder = RunFolder(Path(entry.folder), entry.name)
+    if not entry.folder or not folder.recipe.exists():
+        return Side(entry.name, entry)
+    return _told(entry.name, entry, folder)
+
+
+def _told(title: str, entry: Entry, folder: RunFolder) -> Side:
+    return Side(title, entry, folder, gain_of(folder), judged(folder))
 
 
 def _samples(folder: RunFolder | None) -> dict[int, Path]:

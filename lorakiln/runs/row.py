@@ -4,7 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,14 @@ def run_folder(path: Path) -> RunFolder:
 def row_of(folder: RunFolder) -> Entry:
     """The run as its folder tells it. Raises UserError for a folder whose files cannot be read."""
     recipe = recipes.read(folder.recipe)
-    facts, events = facts_of(folder), list(read_events(folder.events))
+    facts, events, verdict = facts_of(folder), list(read_events(folder.events)), judged(folder)
     losses = [event["loss"] for event in events if event["event"] == "step"]
     return Entry(
         id=facts.get("id") or _old_id(folder),
         name=folder.name,
         status=_status(folder, facts, events),
         error=facts.get("error", ""),
-        verdict=verdict_word(folder),
+        verdict=verdict.word,
         base=recipe.base,
         purpose=recipe.purpose,
         dataset=facts.get("dataset", ""),
@@ -44,7 +44,7 @@ def row_of(folder: RunFolder) -> Entry:
         steps=max((event["step"] for event in events), default=0),
         timed_steps=facts.get("timed_steps", 0),
         loss=settled_loss(losses) if losses else None,
-        seconds=added(facts.get("past", {}), facts.get("seconds", {})),
+        seconds=_seconds(facts, verdict),
         peak_memory=facts.get("peak_memory"),
         price=facts.get("price"),
         device=facts.get("device", ""),
@@ -73,10 +73,29 @@ def facts_of(folder: RunFolder) -> dict[str, Any]:
     return _json(folder.path / "run.json")
 
 
-def verdict_word(folder: RunFolder) -> str:
-    """What `kiln judge` called the run, '' where it was not judged."""
-    word = _json(folder.path / "verdict.json").get("verdict", "")
-    return word if isinstance(word, str) else ""
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """What verdict.json says: the run's word, and its best checkpoint with the gain and strength it is best at.
+
+    Everything is empty where nobody judged it; `seconds` is what judging took.
+    """
+
+    word: str = ""
+    gain: float | None = None
+    step: int | None = None
+    strength: float | None = None
+    seconds: float = 0.0
+
+
+def judged(folder: RunFolder) -> Judged:
+    """What `kiln judge` found. Raises UserError for a verdict.json that cannot be read."""
+    table = _json(folder.path / "verdict.json")
+    if not isinstance(table.get("verdict"), str):
+        return Judged()
+    best = table.get("best") or {}
+    row = next((one for one in table.get("checkpoints", []) if one.get("name") == best.get("name")), {})
+    gain = (row.get("gain") or {}).get("mean")
+    return Judged(table["verdict"], gain, best.get("step"), best.get("strength"), table.get("seconds") or 0.0)
 
 
 def gain_of(folder: RunFolder) -> float | None:
@@ -106,6 +125,12 @@ def _status(folder: RunFolder, facts: dict[str, Any], events: list[dict[str, Any
     told = facts.get("status", "stopped")
     quiet = folder.events.exists() and time.time() - folder.events.stat().st_mtime > SILENT
     return "killed" if told == "running" and quiet else told
+
+
+def _seconds(facts: dict[str, Any], verdict: Judged) -> dict[str, float]:
+    """By stage, over all parts of the run, and of judging it."""
+    judging = {"judge": verdict.seconds} if verdict.seconds else {}
+    return added(added(facts.get("past", {}), facts.get("seconds", {})), judging)
 
 
 def _old_id(folder: RunFolder) -> str:

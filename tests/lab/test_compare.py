@@ -31,7 +31,10 @@ def make_run(tmp_path, name, *, losses=(0.5, 0.3), colour="red", dataset="d", ev
             folder / "samples" / f"step{step:06d}-{number}.png"
         )
     if verdict:
-        (folder / "verdict.json").write_text(json.dumps({"verdict": verdict}))
+        best = {"name": "b-2", "step": 2, "strength": 0.9}
+        checkpoints = [{"name": "b-1", "gain": {"mean": 0.01}}, {"name": "b-2", "gain": {"mean": 0.03}}]
+        told = {"verdict": verdict, "best": best, "checkpoints": checkpoints, "seconds": 60.0}
+        (folder / "verdict.json").write_text(json.dumps(told))
     return folder
 
 
@@ -51,7 +54,9 @@ def test_only_what_differs_is_shown(two):
     assert compare.differences(sides) == {"optim.lr": [1e-3, 1e-4]}
     found = compare.measures(sides)
     assert found["settled loss"] == [pytest.approx(0.4), pytest.approx(1.3 / 3)]
-    assert found["verdict"] == [None, "baked"] and found["best held-out gain"] == [None, 0.02]
+    assert found["verdict"] == [None, "baked"] and found["gain while training"] == [None, 0.02]
+    assert [found[name][1] for name in ("best checkpoint", "at strength", "its held-out gain")] == [2, 0.9, 0.03]
+    assert sides[1].entry.seconds == {"train": 4.0, "judge": 60.0}
     assert found["seconds a step"] == [2.0, 2.0] and found["steps"] == [2, 3]
     assert compare.same_pictures(sides) is True
 
