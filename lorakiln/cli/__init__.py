@@ -13,7 +13,22 @@ from typer.exceptions import Abort, TyperException
 
 from lorakiln import __version__
 from lorakiln.base.errors import UserError
-from lorakiln.cli import advise, compare, curate, draw, exchange, fetch, lora, probe, runs, settings, sweep, tag, train
+from lorakiln.cli import (
+    advise,
+    compare,
+    curate,
+    draw,
+    exchange,
+    fetch,
+    judge,
+    lora,
+    probe,
+    runs,
+    settings,
+    sweep,
+    tag,
+    train,
+)
 
 app = typer.Typer(
     name="kiln",
@@ -21,7 +36,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for group in (advise, probe, curate, tag, train, runs, compare, sweep, draw, lora, exchange, fetch, settings):
+for group in (advise, probe, curate, tag, train, judge, runs, compare, sweep, draw, lora, exchange, fetch, settings):
     group.add_verbs(app)
 
 
