@@ -26,6 +26,7 @@ from lorakiln.adapters.spec import AdapterSpec
 from lorakiln.optim.flat import FlatParameters
 from lorakiln.optim.optimizers import optimizers
 
+Optimizer = Callable[[list[nn.Parameter]], torch.optim.Optimizer]
 RANK = 16
 TARGETS = r".*attentions.*\.(to_q|to_k|to_v|to_out\.0|proj_in|proj_out|ff\.net\.0\.proj|ff\.net\.2)"
 # key of the result -> (variant, over which other, to reach)
@@ -41,6 +42,8 @@ RATIOS = {
     "lokr_over_floor": ("lokr", "floor", None),
     "lycoris_lokr_over_floor": ("lycoris_lokr", "floor", None),
     "lokr_over_lycoris": ("lokr", "lycoris_lokr", 0.75),
+    "dora_came_over_lora_adamw": ("dora_came", "step", 1.20),
+    "lycoris_dora_came_over_lora_adamw": ("lycoris_dora_came", "step", None),
 }
 
 
@@ -97,12 +100,13 @@ def peft(**options) -> Variant:
     return Variant(unet, cleared(parameters))
 
 
-def lycoris(algorithm: str, **options) -> Variant:
-    """LyCORIS's own way, with its default forward."""
+def lycoris(algorithm: str, optimizer: Optimizer | None = None, **options) -> Variant:
+    """LyCORIS's own way, with its default forward; with `optimizer`, its whole step: clip, update, drop."""
+    from lycoris.modules.locon import LoConModule
     from lycoris.modules.loha import LohaModule
     from lycoris.modules.lokr import LokrModule
 
-    kind = {"loha": LohaModule, "lokr": LokrModule}[algorithm]
+    kind = {"lora": LoConModule, "loha": LohaModule, "lokr": LokrModule}[algorithm]
     unet = small_unet()
     modules = [
         kind(path.replace(".", "_"), layer, 1.0, RANK, RANK, **options)
@@ -114,7 +118,15 @@ def lycoris(algorithm: str, **options) -> Variant:
     assert len(modules) == ADAPTED_LINEARS
     for module in modules:
         module.apply_to()
-    return Variant(unet, cleared([parameter for module in modules for parameter in module.parameters()]))
+    parameters = [parameter for module in modules for parameter in module.parameters()]
+    return Variant(unet, cleared(parameters) if optimizer is None else stepped(parameters, optimizer))
+
+
+def came(parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """pytorch-optimizer's CAME, as it comes."""
+    import pytorch_optimizer
+
+    return pytorch_optimizer.CAME(parameters, lr=1e-6)
 
 
 def cleared(parameters: list[nn.Parameter]) -> Callable[[], None]:
@@ -128,6 +140,19 @@ def cleared(parameters: list[nn.Parameter]) -> Callable[[], None]:
     return clear
 
 
+def stepped(parameters: list[nn.Parameter], optimizer: Optimizer) -> Callable[[], None]:
+    """Random values for what starts at zero, and a function that clips, updates and drops the gradients."""
+    stir(parameters)
+    update = optimizer(parameters)
+
+    def whole_step() -> None:
+        nn.utils.clip_grad_norm_(parameters, 1.0)
+        update.step()
+        update.zero_grad()
+
+    return whole_step
+
+
 @torch.no_grad()
 def stir(parameters: list[nn.Parameter]) -> None:
     """Trained tensors start at zero; arithmetic with zeros may be cheaper than with numbers."""
@@ -136,12 +161,15 @@ def stir(parameters: list[nn.Parameter]) -> None:
 
 
 PLAIN = AdapterSpec(rank=RANK, alpha=RANK)
+DORA = replace(PLAIN, dora=True)
 VARIANTS: dict[str, Callable[[], Variant]] = {
     "floor": floor,
     "lora": lambda: kiln(PLAIN),
     "peft": peft,
     "step": lambda: kiln(PLAIN, "adamw"),
-    "dora": lambda: kiln(replace(PLAIN, dora=True)),
+    "dora": lambda: kiln(DORA),
+    "dora_came": lambda: kiln(DORA, "came"),
+    "lycoris_dora_came": lambda: lycoris("lora", came, weight_decompose=True, wd_on_out=False),
     "loha": lambda: kiln(replace(PLAIN, kind="loha")),
     "lycoris_loha": lambda: lycoris("loha"),
     "lokr": lambda: kiln(replace(PLAIN, kind="lokr", factor=8)),
@@ -175,14 +203,14 @@ def ratios(seconds: dict[str, list[float]]) -> dict[str, tuple[float, float, flo
 
 def report(seconds: dict[str, list[float]]) -> None:
     """The table for people."""
-    print(f"{'variant':16} {'CPU s':>7} {'fastest':>8}")
+    print(f"{'variant':18} {'CPU s':>7} {'fastest':>8}")
     for name, spent in seconds.items():
-        print(f"{name:16} {statistics.median(spent):7.3f} {min(spent):8.3f}")
-    print(f"\n{'ratio':28} {'median':>7} {'quartiles':>13}  to reach")
+        print(f"{name:18} {statistics.median(spent):7.3f} {min(spent):8.3f}")
+    print(f"\n{'ratio':34} {'median':>7} {'quartiles':>13}  to reach")
     for key, (middle, low, high) in ratios(seconds).items():
         aim = RATIOS[key][2]
         verdict = "" if aim is None else f"<= {aim}: {'reached' if middle <= aim else 'missed'}"
-        print(f"{key:28} {middle:7.3f} {low:6.3f}-{high:.3f}  {verdict}")
+        print(f"{key:34} {middle:7.3f} {low:6.3f}-{high:.3f}  {verdict}")
 
 
 def main() -> None:
