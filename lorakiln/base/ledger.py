@@ -160,7 +160,7 @@ class Ledger:
                 connection.execute(f"BEGIN {kind}")
                 yield connection
                 connection.execute("COMMIT")
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, UnicodeError) as error:  # a path may hold bytes that are no text
             raise UserError(f"{self.path}: the ledger cannot be used ({error})") from error
 
     def _prepare(self, connection: sqlite3.Connection) -> None:

@@ -232,7 +232,7 @@ def _show_time(time: Any, cost: Any, price: float, where: str) -> None:
         typer.echo(f"cost    {cost[0]:.2f} to {cost[1]:.2f} at {price:g} an hour")
     if time.measured:
         count = f"{time.measured} runs" if time.measured > 1 else "one run"
-        typer.echo(f"        the step as {count} of yours took it on {where}, scaled by arithmetic")
+        typer.echo(f"        the step's time is from {count} of yours on {where}, scaled")
     else:
         typer.echo("        time and cost are estimates from the card's rating, not measured")
 

@@ -1,6 +1,7 @@
 """`kiln sweep`: which value of a setting is better, and is the difference more than chance."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def sweep(
 
     out = out or Path("sweeps") / recipe.stem
     deadline = lab.deadline_of(budget, spend, price)
-    trials = lab.plan(recipe, over, seeds, changes, out)
+    trials = [replace(trial, price=price) for trial in lab.plan(recipe, over, seeds, changes, out)]
     if address:
         outcomes = lab.run_on_ray(trials, deadline, retry, address, gpus)
     else:

@@ -34,6 +34,7 @@ class Trial:
     runs: str
     where: str
     tag: str
+    price: float = 0.0  # of an hour; 0: not told
 
     @property
     def folder(self) -> RunFolder:
@@ -76,7 +77,7 @@ def run_trial(trial: Trial, deadline: float | None, retry: bool = False) -> Outc
     Path(trial.runs).mkdir(parents=True, exist_ok=True)
     words = [sys.executable, "-m", "lorakiln", "train", trial.recipe, "--json", *_how(trial, known)]
     words += [word for change in trial.settings() for word in ("--set", change)]
-    environment = os.environ | {"KILN_TAGS": trial.tag}
+    environment = os.environ | {"KILN_TAGS": trial.tag} | ({"KILN_PRICE": str(trial.price)} if trial.price else {})
     with _log(trial).open("w", encoding="utf-8") as log:
         process = subprocess.Popen(
             words, stdout=subprocess.DEVNULL, stderr=log, stdin=subprocess.DEVNULL, env=environment,

@@ -136,6 +136,11 @@ def test_files_that_are_no_ledger_are_refused_in_one_line(tmp_path):
         Ledger(tmp_path / "new").entries()
 
 
+def test_a_folder_whose_name_is_no_text_is_a_user_error(tmp_path):
+    with pytest.raises(UserError, match="the ledger cannot be used"):
+        Ledger(tmp_path / "l").save([replace(ONE, folder="/runs/\udcff")])
+
+
 def test_the_ledger_lies_where_the_user_says_or_in_the_data_folder(tmp_path, monkeypatch):
     assert place() == tmp_path / "ledger" / "ledger.sqlite", "tests have one of their own"
     monkeypatch.setenv("KILN_LEDGER", "")

@@ -138,6 +138,7 @@ def test_estimate_says_measured_where_own_runs_were(pics, tmp_path):
                          seconds={"train": 50.0}, timed_steps=100, recipe=made.model_dump())])  # fmt: skip
     text = run("estimate", "my.toml", "--gpu", "rtx4090")
     assert "0.45-0.55 s a step" in text and "one run of yours" in text and "estimates" not in text
+    assert max(map(len, text.splitlines())) <= 80
     assert json.loads(run("estimate", "my.toml", "--gpu", "rtx4090", "--json"))["measured_runs"] == 1
     assert "estimates" in run("estimate", "my.toml", "--gpu", "rtx3060")
 
@@ -151,3 +152,4 @@ def test_without_a_card_a_measured_time_is_told_and_nothing_else(pics, tmp_path,
                          recipe=read(tmp_path / "my.toml").model_dump())])  # fmt: skip
     text = run("estimate", "my.toml", "--price", "1")
     assert "0.45-0.55 s a step" in text and "this machine's CPU" in text and "GiB" not in text and "cost" in text
+    assert max(map(len, text.splitlines())) <= 80

@@ -1,6 +1,9 @@
 """Sweeps: what is planned, that trials go on, fail and stop as they should, and what is called a finding."""
 
 import json
+import signal
+import subprocess
+import sys
 import time
 
 import pytest
@@ -63,7 +66,7 @@ def test_the_plan_is_every_combination_seed_by_seed(recipe, tmp_path):
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_trained(recipe, words, line, capsys, tmp_path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray", None)
     code, out = kiln(capsys, "sweep", *words)
     assert code == 2 and out.err.startswith(f"kiln: {line}") and out.err.count("\n") == 1, out.err
     assert not list(tmp_path.glob("sweeps/*/runs"))
@@ -93,19 +96,33 @@ def test_a_sweep_trains_keeps_errors_reports_and_goes_on(recipe, tmp_path, capsy
 def test_the_budget_stops_a_trial_cleanly_and_it_goes_on_later(recipe, tmp_path):
     (trial,) = sweep.plan(recipe, ["optim.lr=1e-3"], 1, ["train.steps=0", "train.epochs=3000"], tmp_path / "s")
     assert run_trial(trial, time.time() - 1).status == "waiting" and not trial.folder.path.exists()
-    first = _until_it_trains(trial)
+    first = _trained_beyond(trial, 0)
     assert first.status == "stopped" and first.error == "SIGTERM" and any(trial.folder.state.iterdir())
-    steps = Ledger().find(trial.name).steps
-    second = run_trial(trial, time.time() + 25)
-    one = Ledger().find(trial.name)
-    assert second.status == "stopped" and one.steps > steps > 0 and second.seconds > first.seconds
+    second = _trained_beyond(trial, Ledger().find(trial.name).steps)
+    assert second.status == "stopped" and second.seconds > first.seconds
 
 
-def _until_it_trains(trial):
-    """A machine that is busy needs longer to start."""
-    for seconds in (15, 40, 90):
+def test_ctrl_c_stops_the_sweep_with_the_state_of_the_trial_saved(recipe, tmp_path):
+    words = [sys.executable, "-m", "lorakiln", "sweep", recipe, "--over", "optim.lr=1e-3,1e-4", "--price", "36",
+             "--set", "train.steps=0", "--set", "train.epochs=3000"]  # fmt: skip
+    done = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    events = tmp_path / "sweeps" / "first" / "runs"
+    until = time.time() + 120
+    while not any('"step": 3,' in path.read_text() for path in events.glob("*/events.jsonl")):
+        assert time.time() < until and done.poll() is None
+        time.sleep(0.2)
+    done.send_signal(signal.SIGINT)
+    out, err = done.communicate(timeout=120)
+    assert done.returncode == 130 and err == "" and "2 of 2 trials are not done" in out
+    (one,) = Ledger().entries()
+    assert (one.status, one.error) == ("stopped", "SIGTERM") and one.steps >= 3 and one.price == 36.0
+
+
+def _trained_beyond(trial, steps):
+    """The outcome once a budget has left it time to train; a machine that is busy needs longer to start."""
+    for seconds in (12, 40, 90):
         outcome = run_trial(trial, time.time() + seconds)
-        if outcome.seconds and outcome.status == "stopped" and outcome.loss:
+        if outcome.loss and Ledger().find(trial.name).steps > steps:
             return outcome
     pytest.fail(f"never trained: {outcome}")
 
