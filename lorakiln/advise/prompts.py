@@ -3,6 +3,8 @@
 All are dressed in the base's dialect.
 """
 
+from statistics import median
+
 from lorakiln.advise.pictures import Pictures, trigger_place
 from lorakiln.advise.profiles import Profile
 from lorakiln.tag import captions
@@ -14,21 +16,28 @@ LONGEST = 12  # tags taken over from a caption
 def sample_prompts(pictures: Pictures, profile: Profile | None, trigger: str = "", purpose: str = "") -> list[str]:
     """Up to four prompts, with the base's quality words and the trigger in front.
 
-    They are spread over the set's captions; for a style half of them name subjects that the base knows and the set need
-    not show, since a style is what carries over to them. Without captions: the trigger alone.
+    They are spread over those of the set's captions that say most; for a style half of them name subjects that the base
+    knows and the set need not show, since a style is what carries over to them. Without captions: the trigger alone.
     """
     texts = pictures.written()
     found = trigger_place(texts)
     word = trigger or (found[0] if found else "")
     beyond = profile.subjects if profile and purpose == "style" else ()
     own = COUNT - len(beyond)
-    picked = [texts[round(place * (len(texts) - 1) / max(1, own - 1))] for place in range(own)] if texts else [""]
+    full = _fuller_half(texts)
+    picked = [full[round(place * (len(full) - 1) / max(1, own - 1))] for place in range(own)] if full else [""]
     prompts = []
     for text in dict.fromkeys((*picked, *beyond)):
         prompt = _prompt(text, word, profile)
         if prompt and prompt not in prompts:
             prompts.append(prompt)
     return prompts or ["a picture"]
+
+
+def _fuller_half(texts: list[str]) -> list[str]:
+    """The captions with at least the median's number of tags, in their order."""
+    counts = [len(captions.parse(text)) for text in texts]
+    return [text for text, count in zip(texts, counts, strict=True) if count >= median(counts)]
 
 
 def _prompt(text: str, word: str, profile: Profile | None) -> str:

@@ -103,6 +103,15 @@ def test_a_style_is_sampled_on_what_the_base_knows_too_and_a_character_is_not():
     assert not any("scenery" in prompt for prompt in character.sample.prompts)
 
 
+def test_a_prompt_comes_from_a_caption_that_says_something():
+    from lorakiln.advise.pictures import Pictures
+    from lorakiln.advise.prompts import sample_prompts
+
+    bare, full = pictures(2, caption="zzz, red"), pictures(5, caption="zzz, red hair, smile, outdoors")
+    prompts = sample_prompts(Pictures((*bare.shown, *full.shown, *bare.shown)), None)
+    assert prompts == ["zzz, red hair, smile, outdoors"]
+
+
 def test_captions_decide_about_shuffling_and_keeping():
     prose = {"caption": "A girl stands in a field of flowers, looking at the sky."}
     assert advise(wish(125, shown=prose))[0].recipe().dataset[0].shuffle is False

@@ -1,11 +1,16 @@
-"""Writes a picture's caption as booru sites would: a score, a name, then tags in any order."""
+"""Writes a picture's caption as booru sites would: a score, a name, then tags in any order.
+
+Now and then a word that means nothing stands among them, so that a LoRA's trigger word does not drown the rest.
+"""
 
 import random
+import string
 from collections.abc import Sequence
 
 from .catalogue import Emoji
 
 SOURCE = "source_openmoji"
+STRANGE_SHARE = 0.3  # captions with a word that means nothing
 EMPTY_SHARE = 0.1  # captions left empty, so that guidance has something to start from
 
 
@@ -25,7 +30,17 @@ def caption(emoji: Emoji, facts: Sequence[str], rng: random.Random) -> str:
         tags.append(size)
     rng.shuffle(tags)
     score_first = [score] if rng.random() < 0.85 else []
-    return ", ".join([*score_first, emoji.name, *tags])
+    words = [*score_first, emoji.name, *tags]
+    if rng.random() < STRANGE_SHARE:
+        words.insert(rng.choice([0, 0, 1, rng.randrange(len(words) + 1)]), strange_word(rng))
+    return ", ".join(words)
+
+
+def strange_word(rng: random.Random) -> str:
+    """Letters by chance, as in trigger words: "xqzt", "mbrk style", "Zk_style"."""
+    letters = string.ascii_lowercase if rng.random() < 0.7 else string.ascii_letters
+    word = "".join(rng.choices(letters, k=rng.randint(2, 7)))
+    return word + rng.choice(["", "", "_style", " style"])
 
 
 def full_caption(emoji: Emoji, facts: Sequence[str]) -> str:
