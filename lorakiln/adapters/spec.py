@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any, Literal
 
 from lorakiln.base.errors import UserError, nearest
+from lorakiln.base.settings.adapter import ALIASES
 
 COMMON = ("rank", "alpha", "targets", "exclude", "ranks", "rank_stabilised", "rank_dropout", "module_dropout")
 CONV = ("conv_rank", "conv_alpha", "tucker")
@@ -15,23 +16,6 @@ OPTIONS: dict[str, tuple[str, ...]] = {
     "lora": COMMON + CONV + DORA,
     "loha": COMMON + CONV + DORA,
     "lokr": COMMON + CONV + DORA + ("factor", "full_matrix", "decompose_both"),
-}
-# what other tools call our options
-ALIASES = {
-    "use_dora": "dora = true",
-    "dora_wd": "dora = true",
-    "weight_decompose": "dora = true",
-    "wd_on_output": 'dora_axis = "output"',
-    "wd_on_out": 'dora_axis = "output"',
-    "network_dim": "rank",
-    "dim": "rank",
-    "network_alpha": "alpha",
-    "conv_dim": "conv_rank",
-    "use_tucker": "tucker = true",
-    "use_cp": "tucker = true",
-    "algo": "kind",
-    "rs_lora": "rank_stabilised = true",
-    "full_matrix_mode": "full_matrix = true",
 }
 
 

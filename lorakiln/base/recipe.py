@@ -12,6 +12,7 @@ from pydantic import ValidationError
 
 from lorakiln.base.errors import UserError, nearest
 from lorakiln.base.settings import Recipe, Section, sections
+from lorakiln.base.settings.adapter import ALIASES
 
 
 def read(path: Path, changes: Sequence[str] = ()) -> Recipe:
@@ -168,8 +169,10 @@ def _explain(error: Any) -> str:
 
 
 def _nearest_setting(where: Sequence[Any]) -> str:
-    """The same key in another table, else the nearest key of this table, else the nearest of all."""
+    """What another tool's key is here, else the same key in another table, else the nearest of this table or of all."""
     key, here = str(where[-1]), _section(where).model_fields
+    if key in ALIASES:
+        return f"; did you mean '{ALIASES[key]}'{'' if where[0] == 'adapter' else ' in [adapter]'}?"
     dotted = {f"{table}.{name}".lstrip("."): name for table, section in sections() for name in section.model_fields}
     elsewhere = [full for full, name in dotted.items() if name == key]
     if elsewhere:

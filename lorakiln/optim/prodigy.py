@@ -79,7 +79,10 @@ class Prodigy(Stepper):
         super().set_lr(rates)
         if len(set(self.rates.values())) > 1:
             given = ", ".join(f"{name} {rate:g}" for name, rate in self.rates.items())
-            raise UserError(f"prodigy finds one step size for all parts, so they need one learning rate, not {given}")
+            raise UserError(
+                f"prodigy finds one step size for all parts, so they need one learning rate, not {given}; "
+                "set optim.text_lr to 0 or optim.lr, and leave optim.rates and optim.loraplus out"
+            )
         self._lr = next(iter(self.rates.values()))
 
     def logged_lr(self) -> dict[str, float | Tensor]:

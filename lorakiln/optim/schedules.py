@@ -60,10 +60,10 @@ def warmup_steps(warmup: float, total: int) -> int:
     UserError when it is negative, neither a share nor whole, or longer than the run.
     """
     if warmup < 0 or (warmup > 1 and warmup != int(warmup)):
-        raise UserError(f"warmup = {warmup}: must be a share from 0 to below 1, or a whole number of steps")
+        raise UserError(f"optim.warmup = {warmup:g}: must be a share from 0 to below 1, or a whole number of steps")
     steps = round(warmup * total) if warmup < 1 else int(warmup)
     if steps > total:
-        raise UserError(f"warmup = {warmup}: is longer than the run of {total} steps")
+        raise UserError(f"optim.warmup = {warmup:g}: is longer than the run of {total} steps")
     return steps
 
 

@@ -83,6 +83,35 @@ def test_a_picture_without_a_caption_is_named(refused, folder):
     assert "bare.png: has no caption file" in refused(dataset=[{"folder": str(folder)}])
 
 
+PRODIGY = {"name": "prodigy", "lr": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("changes", "line"),
+    [
+        ({"adapter": {"use_dora": True}}, "unknown setting 'adapter.use_dora'; did you mean 'dora = true'?"),
+        ({"use_dora": True}, "unknown setting 'use_dora'; did you mean 'dora = true' in [adapter]?"),
+        ({"adapter": {"network_dim": 8}}, "did you mean 'rank'?"),
+        ({"adapter": {"kind": "loha", "factor": 4}}, "adapter.factor: loha has no such option (it has alpha, conv_"),
+        ({"adapter": {"alpha": 0}}, "adapter.alpha = 0: must be at least 1e-06"),
+        ({"adapter": {"conv_rank": 2, "conv_alpha": 0}}, "adapter.conv_alpha = 0: must be at least 1e-06"),
+        ({"adapter": {"ranks": [{"pattern": "*", "rank": 2, "alpha": 0}]}}, "adapter.ranks.0.alpha = 0: must be"),
+        ({"optim": PRODIGY | {"text_lr": 0.5}}, "they need one learning rate, not unet 1, te1 0.5, te2 0.5; set optim."),
+        ({"optim": PRODIGY | {"text_lr": 1.0, "text2_lr": 0.5}}, "one learning rate, not unet 1, te1 1, te2 0.5"),
+        ({"optim": PRODIGY | {"loraplus": 16.0}}, "not unet 1, unet x16 16; set optim.text_lr to 0 or optim.lr, and"),
+        ({"optim": PRODIGY | {"rates": [{"pattern": "*attn2*", "factor": 0.5}]}}, "leave optim.rates and optim.lora"),
+        ({"optim": {"warmup": 100}}, "optim.warmup = 100: is longer than the run of 12 steps"),
+        ({"optim": {"options": {"momentum": 1}}}, "has no option 'momentum'; it has betas"),
+        ({"optim": {"schedule_options": {"cycles": 2}}}, "schedule 'cosine' has no option 'cycles'; it has min_ratio"),
+    ],
+    ids=lambda one: "" if isinstance(one, dict) else one[:40],
+)  # fmt: skip
+def test_a_choice_that_cannot_be_what_it_says_is_refused(refused, changes, line):
+    if "optim" in changes:
+        changes = {"optim": {"warmup": 0.0} | changes["optim"]}
+    assert line in refused(**changes)
+
+
 def test_an_empty_folder_is_named(refused, tmp_path):
     (tmp_path / "empty").mkdir()
     assert f"{tmp_path / 'empty'}: holds no picture" in refused(dataset=[{"folder": str(tmp_path / "empty")}])

@@ -4,6 +4,24 @@ from typing import Literal
 
 from lorakiln.base.settings.field import Section, setting
 
+# what other tools call these settings
+ALIASES = {
+    "use_dora": "dora = true",
+    "dora_wd": "dora = true",
+    "weight_decompose": "dora = true",
+    "wd_on_output": 'dora_axis = "output"',
+    "wd_on_out": 'dora_axis = "output"',
+    "network_dim": "rank",
+    "dim": "rank",
+    "network_alpha": "alpha",
+    "conv_dim": "conv_rank",
+    "use_tucker": "tucker = true",
+    "use_cp": "tucker = true",
+    "algo": "kind",
+    "rs_lora": "rank_stabilised = true",
+    "full_matrix_mode": "full_matrix = true",
+}
+
 
 class RankRule(Section):
     pattern: str = setting(
