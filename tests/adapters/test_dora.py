@@ -68,6 +68,19 @@ def test_a_half_precision_base_still_has_fp32_norms():
     assert holder.layer(torch.randn(2, 40).bfloat16()).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("shape", [0, 1], ids=["linear", "conv"])
+def test_beside_a_half_precision_base_everything_trained_is_fp32(spec, shape):
+    """Fresh, continued from bf16 values, and put on from a bf16 file: so no step is ever rounded to bf16."""
+    holder, network = on_layer(LAYERS[shape]().bfloat16(), spec)
+    values = {name: tensor.bfloat16() for name, tensor in network.state_dict().items()}
+    network.load_state_dict(values)
+    assert {trained.parameter.dtype for trained in network.trained()} == {torch.float32}
+    network.remove()
+    again = inject_file({"unet": holder}, {"unet": {"layer": "lora_unet_layer"}}, values)
+    assert {trained.parameter.dtype for trained in again.trained()} == {torch.float32}
+    assert {adapter.magnitude.inverse.dtype for adapter in again.adapters} == {torch.float32}
+
+
 def test_fresh_dora_changes_nothing(spec):
     with torch.no_grad():
         before = predict(tiny_unet())

@@ -96,7 +96,7 @@ PRODIGY = {"name": "prodigy", "lr": 1.0}
         ({"adapter": {"alpha": 0}}, "adapter.alpha = 0: must be at least 1e-06"),
         ({"adapter": {"conv_rank": 2, "conv_alpha": 0}}, "adapter.conv_alpha = 0: must be at least 1e-06"),
         ({"adapter": {"ranks": [{"pattern": "*", "rank": 2, "alpha": 0}]}}, "adapter.ranks.0.alpha = 0: must be"),
-        ({"optim": PRODIGY | {"text_lr": 0.5}}, "they need one learning rate, not unet 1, te1 0.5, te2 0.5; set optim."),
+        ({"optim": PRODIGY | {"text_lr": 0.5}}, "need one learning rate, not unet 1, te1 0.5, te2 0.5; set optim."),
         ({"optim": PRODIGY | {"text_lr": 1.0, "text2_lr": 0.5}}, "one learning rate, not unet 1, te1 1, te2 0.5"),
         ({"optim": PRODIGY | {"loraplus": 16.0}}, "not unet 1, unet x16 16; set optim.text_lr to 0 or optim.lr, and"),
         ({"optim": PRODIGY | {"rates": [{"pattern": "*attn2*", "factor": 0.5}]}}, "leave optim.rates and optim.lora"),

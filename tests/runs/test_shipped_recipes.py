@@ -63,7 +63,9 @@ def test_a_recipe_trains_the_starter_and_writes_what_it_promises(path, place):
     assert all(tensor.any() for name, tensor in ups.items() if not name.startswith(UNREACHED)), "not trained"
     has_the_layers_that_it_promises(recipe, tensors, {name.partition(".")[0]: tensor for name, tensor in ups.items()})
     (state,) = result.folder.state.iterdir()
-    held = {name: tensor for name, tensor in read_file(state).tensors.items() if name.startswith("optimizer:")}
+    whole = read_file(state).tensors
+    assert {tensor.dtype for name, tensor in whole.items() if name.startswith("adapter:")} == {torch.float32}
+    held = {name: tensor for name, tensor in whole.items() if name.startswith("optimizer:")}
     assert {name.rpartition(":")[2].rpartition(".")[2] for name in held} == STATE[recipe.optim.name]
     moments = {tensor.dtype for name, tensor in held.items() if name.endswith(("state1", "state2"))}
     assert moments == ({torch.uint8} if recipe.optim.name == "adamw8bit" else set())
