@@ -63,7 +63,12 @@ def spread(count: int, most: int) -> list[int]:
 
 def finalists(gains: Sequence[float], most: int) -> list[int]:
     """Which checkpoints are worth drawing with, in order: the last, which is what lies there, and the best others."""
+
+    def rank(n: int) -> tuple[bool, float]:
+        return gains[n] == gains[n], gains[n]  # what is not a number comes last
+
     last = len(gains) - 1
-    ranked = sorted(range(last), key=lambda n: (gains[n] == gains[n], gains[n]), reverse=True)
-    best = [last, *ranked] if most > 1 or not ranked else [max((last, ranked[0]), key=lambda n: gains[n])]
-    return sorted(best[:most])
+    others = sorted(range(last), key=rank, reverse=True)
+    if most == 1 and others:
+        return [max(last, others[0], key=rank)]
+    return sorted([last, *others][:most])

@@ -39,8 +39,12 @@ class Judged:
     foretold: float
 
 
-def run_judge(subject: Subject, budget: float, tagger: str, reporter: Reporter, stages: Stages) -> Judged:
+def run_judge(
+    subject: Subject, budget: float, tagger: str, reporter: Reporter, stages: Stages, plan: Plan | None = None
+) -> Judged:
     """Judge within `budget` seconds (0: as thoroughly as is usual), and write the files into the subject's folder.
+
+    `plan` says how thoroughly whatever it takes.
 
     Raises UserError for a LoRA that does not fit its base, too small a budget, or a tagger that is not there.
     """
@@ -52,7 +56,7 @@ def run_judge(subject: Subject, budget: float, tagger: str, reporter: Reporter, 
     spent = sum(stages.seconds.values())
     left = max(1.0, budget - spent) if budget else 0.0
     counts = len(subject.loras), len(subject.unseen), len(subject.trained)
-    plan, foretold = choose(left, speed, *counts)
+    plan, foretold = (plan, plan.cost(*counts) / speed) if plan else choose(left, speed, *counts)
     depth = f"{PLANS.index(plan) + 1} of {len(PLANS)}, 1 the most thorough"
     reporter.note(f"judging {counts[0]} checkpoints on {counts[1]} held-out pictures: about {foretold:.0f} s ({depth})")
     if budget and foretold > left:
