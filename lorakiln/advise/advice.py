@@ -10,7 +10,7 @@ import tomlkit
 from lorakiln.advise.base_model import BaseFacts
 from lorakiln.advise.evidence import cite
 from lorakiln.advise.methods import METHODS, Choice, Method, tables
-from lorakiln.advise.pictures import Pictures, kind_of, trigger_place
+from lorakiln.advise.pictures import HELD_SHARE, HOLDABLE, Pictures, kind_of, trigger_place
 from lorakiln.advise.prompts import sample_prompts
 from lorakiln.base.recipe import parse
 from lorakiln.base.settings import Recipe
@@ -154,6 +154,10 @@ def _style(wish: Wish) -> list[tuple[str, tuple[str, ...]]]:
 def _fitted(method: Method, notes: tuple[str, ...], wish: Wish) -> Advice:
     """The method with what these pictures, this base and this card change, and the rest of a whole recipe."""
     fitted = method.but(*_from_base(wish, method))
+    if wish.pictures.count >= HOLDABLE:
+        why = "kept from training, so that 'kiln judge' can tell learning from memorising"
+        fitted = fitted.but(Choice("dataset.heldout", HELD_SHARE, why, ("W1",)))
+        wish = replace(wish, pictures=wish.pictures.holding_out(HELD_SHARE))
     fitted = fitted.but(*_from_pictures(wish, fitted))
     fitted = fitted.but(*_from_card(wish, fitted))
     fitted = fitted.but(*_length(wish, fitted))
@@ -189,7 +193,7 @@ def _from_pictures(wish: Wish, method: Method) -> Iterable[Choice]:
     texts, count = wish.pictures.written(), wish.pictures.count
     kind, place = kind_of(texts), trigger_place(texts)
     repeats = method.value("dataset.repeats") or 1
-    fixed = {one.visits for one in wish.pictures.shown} - {1}
+    fixed = {one.visits for one in wish.pictures.shown} - {0, 1}
     if fixed and repeats != 1:
         yield Choice("dataset.repeats", 1, "your folders' names already say how often", ("T6",))
     if kind in ("prose", "none"):

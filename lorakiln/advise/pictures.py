@@ -5,7 +5,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,11 +15,13 @@ from lorakiln.base import images
 from lorakiln.base.errors import UserError
 from lorakiln.base.records import Crop, Size
 from lorakiln.base.settings import Dataset, Recipe
+from lorakiln.data import split
 from lorakiln.data.buckets import Buckets
 from lorakiln.data.dataset import DatasetSpec, subfolders
 from lorakiln.tag import captions
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
+HOLDABLE, HELD_SHARE = 30, 0.1  # pictures from which some can be spared for the judge, and the share of them
 COMMON = 0.8  # share of captions that a tag must be in to be the trigger
 Kind = Literal["tags", "prose", "mixed", "none"]
 
@@ -62,11 +64,24 @@ class Pictures:
         """Visits an epoch by bucket."""
         found: Counter[Size] = Counter()
         for one in self.shown:
-            found[one.crop.target] += one.visits
+            if one.visits:
+                found[one.crop.target] += one.visits
         return dict(found)
 
+    def holding_out(self, heldout: float, table: int = 0) -> "Pictures":
+        """The same with `dataset.heldout` of a table's pictures not visited.
+
+        Which they will be is decided by content and copies; here they lie evenly among the rest, so that buckets of
+        more than one shape may come out a picture apart.
+        """
+        own = [place for place, one in enumerate(self.shown) if one.table == table]
+        count = split.wanted(heldout, len(own), str(table)) if own else 0
+        held = {own[(2 * n + 1) * len(own) // (2 * count)] for n in range(count)}
+        shown = (replace(one, visits=0) if place in held else one for place, one in enumerate(self.shown))
+        return replace(self, shown=tuple(shown))
+
     def steps_per_epoch(self, batch: int, accumulate: int = 1) -> int:
-        """Exactly what a run makes of them: batches by bucket, the last of each possibly smaller."""
+        """What a run makes of them: batches by bucket, the last of each possibly smaller."""
         batches = sum(-(-visits // batch) for visits in self.buckets().values())
         return -(-batches // accumulate)
 
@@ -99,7 +114,10 @@ def look(tables: Sequence[Dataset], resolution: int) -> Pictures:
         near += _near(Path(table.folder))
     if not shown:
         raise UserError(f"{tables[0].folder}: holds no picture ({' '.join(sorted(images.EXTENSIONS))})")
-    return Pictures(tuple(shown), sum(near) if near else None, tuple(bad))
+    pictures = Pictures(tuple(shown), sum(near) if near else None, tuple(bad))
+    for number, table in enumerate(tables):
+        pictures = pictures.holding_out(table.heldout, number)
+    return pictures
 
 
 def _masks(text: str) -> Path | Literal["", "alpha"]:

@@ -80,7 +80,8 @@ def test_dora_is_offered_beside_the_advice_never_first():
 @pytest.mark.parametrize("purpose", ["character", "style", "concept"])
 def test_the_length_stays_within_what_was_tried(purpose, count):
     advice = advise(wish(count, purpose))[0]
-    made, shown = advice.recipe(), wish(count).pictures
+    made = advice.recipe()
+    shown = wish(count).pictures.holding_out(made.dataset[0].heldout)
     steps = made.train.steps or made.train.epochs * shown.steps_per_epoch(made.train.batch) * made.dataset[0].repeats
     assert steps >= FEWEST_STEPS and (steps <= MOST_STEPS * 1.02 or made.train.epochs == 6)
 
@@ -95,6 +96,13 @@ def test_prompts_speak_the_bases_dialect():
     assert all(prompt.startswith("score_9, score_8_up, score_7_up") and "zzz" in prompt for prompt in prompts)
     sample = advise(wish(125, name="illustrious"))[0].recipe().sample
     assert sample.prompts[0].startswith("masterpiece, best quality") and "worst quality" in sample.negative
+
+
+def test_some_are_held_out_where_they_can_be_spared():
+    few, enough = (advise(wish(count))[0] for count in (29, 30))
+    assert few.recipe().dataset[0].heldout == 0
+    assert enough.recipe().dataset[0].heldout == 0.1
+    assert "30 pictures, 7 steps an epoch" in enough.notes[-1], "27 of them, at 4 a batch"
 
 
 def test_a_style_is_sampled_on_what_the_base_knows_too_and_a_character_is_not():

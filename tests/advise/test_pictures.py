@@ -81,6 +81,15 @@ def test_an_empty_or_missing_folder_is_one_line(tmp_path, made):
         look([table(folder)], 64)
 
 
+def test_held_out_pictures_are_not_counted_as_steps(tmp_path):
+    for number in range(20):
+        draw(tmp_path / f"{number}.png", colour=(number, 0, 0), caption="x")
+    assert look([table(tmp_path)], 64).steps_per_epoch(3) == 7
+    assert look([table(tmp_path, heldout=0.25)], 64).steps_per_epoch(3) == 5
+    assert look([table(tmp_path, heldout=2)], 64).buckets() == {Size(64, 64): 18}
+    assert look([table(tmp_path, heldout=2)], 64).count == 20
+
+
 def test_the_curators_index_tells_copies_until_they_are_moved_away(tmp_path, capsys):
     save(tmp_path, a=scene(1), b=scene(2), again=scene(1).resize((300, 300)))
     assert look([table(tmp_path, missing="empty")], 64).near is None

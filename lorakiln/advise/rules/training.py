@@ -1,6 +1,7 @@
 """Rules about how the weights move: optimizer, rates, rank, length, loss, saving."""
 
 from lorakiln.advise.findings import Case, Said, rule
+from lorakiln.advise.pictures import HELD_SHARE, HOLDABLE
 
 RATE = 5e-4
 STYLE_RATE = 1e-4
@@ -9,7 +10,6 @@ FEW = 50
 HIGH_RANK = 16
 SHORTEST, LONGEST = 336, 8160
 HOT, COLD = 1e-3, 1e-6
-HOLDABLE, HELD_SHARE = 10, 0.1  # pictures from which some can be spared, and the share of them
 CHOICE = 3
 
 
