@@ -199,7 +199,7 @@ def _facts(one: Entry) -> list[tuple[str, str]]:
         "run": f"{one.name} ({one.id})" + (f", from {one.origin}" if one.origin else ""),
         "folder": one.folder,
         "status": one.status + (f": {one.error}" if one.error else ""),
-        "verdict": one.verdict or "not judged",
+        "verdict": (one.verdict or "not judged") + _best(one),
         "base": one.base,
         "purpose": one.purpose,
         "pictures": f"{one.pictures}" + (f", dataset {one.dataset[:12]}" if one.dataset else ""),
@@ -214,6 +214,17 @@ def _facts(one: Entry) -> list[tuple[str, str]]:
     }
     notes = [("note", line) for line in one.notes.splitlines()]
     return [(name, text) for name, text in facts.items() if text] + notes
+
+
+def _best(one: Entry) -> str:
+    """Which checkpoint the judge found best, and at which strength; '' where its folder is gone or was not judged."""
+    from lorakiln.runs.folder import RunFolder
+    from lorakiln.runs.row import judged
+
+    found = judged(RunFolder(Path(one.folder), one.name)) if one.folder else None
+    if not found or found.step is None:
+        return ""
+    return f"; best: step {found.step}" + (f" at strength {found.strength:g}" if found.strength else "")
 
 
 def _settings(one: Entry) -> str:

@@ -197,9 +197,11 @@ def test_rebuild_reads_run_folders(capsys, tmp_path):
         (folder / "recipe.toml").write_text(recipes.write(parse(made, "r")))
         events = [{"event": "step", "step": n, "loss": 0.1} for n in (1, 2)] + [{"event": "end", "step": 2}]
         (folder / "events.jsonl").write_text("".join(f"{json.dumps(event)}\n" for event in events))
-        (folder / "verdict.json").write_text('{"verdict": "baked"}')
+        told = {"verdict": "baked", "best": {"name": "x", "step": 1, "strength": 0.8}}
+        (folder / "verdict.json").write_text(json.dumps(told))
     code, out = kiln(capsys, "runs", "rebuild", tmp_path / "runs")
     assert code == 0 and out.out == "rebuilt one, two\n"
     one = Ledger().find("one")
+    assert "baked; best: step 1 at strength 0.8" in kiln(capsys, "runs", "show", "one")[1].out
     assert (one.status, one.steps, one.loss, one.verdict) == ("finished", 2, pytest.approx(0.1), "baked")
     assert kiln(capsys, "runs", "rebuild", tmp_path / "runs" / "one")[0] == 0 and len(Ledger().entries()) == 2
