@@ -109,8 +109,12 @@ def _small(pictures_NHWC: np.ndarray) -> np.ndarray:
 
 
 def quality(like: float, drifted: float, copies: float) -> float:
-    """Q(t): likeness to what was never seen, less drift and copying."""
-    return like - DRIFT_WEIGHT * drifted - COPY_WEIGHT * max(0.0, copies - CHANCE)
+    """Q(t): likeness to what was never seen, less drift beyond what another seed does, and copying beyond chance.
+
+    A style is meant to change how everything is drawn, so drift as such is no fault: counted in full it made the
+    weakest strength the best one, whatever had been learned.
+    """
+    return like - DRIFT_WEIGHT * max(0.0, drifted - 1) - COPY_WEIGHT * max(0.0, copies - CHANCE)
 
 
 def best(curve: Mapping[float, float]) -> tuple[float, float]:

@@ -72,5 +72,5 @@ def test_drift_is_counted_in_seeds():
 
 
 def test_quality_takes_drift_and_copies_off():
-    assert truth.quality(0.8, 0.4, 0.21) == pytest.approx(0.8 - 0.1 - 0.1)
-    assert truth.quality(0.8, 0.0, 0.005) == 0.8  # chance alone
+    assert truth.quality(0.8, 1.4, 0.21) == pytest.approx(0.8 - 0.1 - 0.1)
+    assert truth.quality(0.8, 1.0, 0.005) == 0.8  # another seed's drift and chance alone
