@@ -202,7 +202,7 @@ ADAMW_LARGE = replace(
     name="adamw-style-large", title="AdamW at 5e-4 for a style above 200 pictures", evidence=("T10", "T4"),
 )  # fmt: skip
 STARTER = Method(
-    "starter", "A style on the tiny base that ships with Kiln", ("K1",),
+    "starter", "For the tiny base that ships with Kiln", ("K1",),
     (
         _c("adapter.rank", 16, "enough for a style", "T6"),
         _c("adapter.alpha", 16.0, "a scale of one", "M1"),
