@@ -15,8 +15,8 @@ from lorakiln.judge.weights import Weights
 
 WORDS = ("underbaked", "baked", "slightly overbaked", "overbaked")
 UNSURE = "unsure"
-# best strengths between which a checkpoint is called what it is called
-UNDER, BAKED, SLIGHTLY = 1.1, 0.7, 0.45
+# best strengths between which a checkpoint is called what it is called: those of the truth in docs/judge.md
+UNDER, BAKED, SLIGHTLY = 1.1, 0.85, 0.5
 ENOUGH = 0.95  # of the best gain of the run: less, turned down, is overbaked
 ALIKE = 0.97  # of the best gain of the run: as good
 USABLE = 0.9  # of a checkpoint's best gain: strengths that reach it are worth using
@@ -62,13 +62,14 @@ class Measured:
     def top(self) -> tuple[float, float]:
         """(strength, gain) at the top of the curve, between its points by the parabola through the highest three.
 
-        (NaN, NaN) where the model gives no numbers at any strength.
+        Strength 0 gains 0, so a LoRA that only harms is best at 0. (NaN, NaN) where it gives no numbers at all.
         """
         means = {strength: interval(gains).mean for strength, gains in sorted(self.curve.items())}
         points = [(strength, mean) for strength, mean in means.items() if math.isfinite(mean)]
         if not points:
             return math.nan, math.nan
-        at = max(range(len(points)), key=lambda n: points[n][1])
+        points.insert(0, (0.0, 0.0))
+        at = max(range(len(points)), key=lambda n: (points[n][1], points[n][0]))
         if at in (0, len(points) - 1):
             return points[at]
         return _vertex(*points[at - 1 : at + 2])
@@ -170,7 +171,7 @@ def best_of(checkpoints: Sequence[Measured], most: float) -> Measured:
     good = [one for one in checkpoints if one.top()[1] >= ALIKE * most] if most > 0 else []
     if not good:
         known = [one for one in checkpoints if math.isfinite(one.top()[1])]
-        return max(known, key=lambda one: one.top()[1], default=checkpoints[0])
+        return max(known, key=lambda one: (one.top()[1], one.gain.known, one.gain.mean), default=checkpoints[0])
     return min(good, key=lambda one: (copies(one) >= COPYING, round(abs(one.top()[0] - 1), 2), one.step))
 
 

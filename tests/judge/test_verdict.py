@@ -20,7 +20,7 @@ def checkpoint(name: str, top: float, height: float = 0.2, step: int = 1, **know
     [
         (1.3, 0.2, "underbaked"),
         (1.0, 0.2, "baked"),
-        (0.72, 0.1, "baked"),
+        (0.86, 0.1, "baked"),
         (0.6, 0.198, "slightly overbaked"),
         (0.6, 0.15, "overbaked"),
         (0.35, 0.2, "overbaked"),
@@ -34,6 +34,14 @@ def test_the_word_follows_from_the_strength_that_suits_held_out_pictures(top, he
 def test_the_top_lies_between_the_points():
     assert checkpoint("a", 0.93).top() == (pytest.approx(0.93), pytest.approx(0.2))
     assert Measured("a", 1, {1.0: [0.1]}).top() == (1.0, 0.1)
+
+
+def test_a_lora_that_only_harms_is_overbaked_and_one_that_does_nothing_underbaked():
+    harmful, idle = (Measured("a", 1, {s: [gain * s] * 4 for s in STRENGTHS}) for gain in (-9.0, 0.0))
+    found = judge([harmful], 4)
+    assert found.word == "overbaked" and found.strength is None and found.usable is None
+    assert harmful.top() == (0, 0)
+    assert judge([idle], 4).word == "underbaked"
 
 
 def test_usable_strengths_reach_nine_tenths_of_the_best():
