@@ -99,7 +99,9 @@ def test_a_lora_that_gives_no_numbers_is_overbaked(trained, base, pictures, tmp_
     file = read(trained("a").folder.lora)
     broken = {name: torch.full_like(tensor, torch.nan) if "lora_up" in name else tensor
               for name, tensor in file.tensors.items()}  # fmt: skip
-    path = write_safetensors(tmp_path / "broken.safetensors", {n: t.float() for n, t in broken.items()}, file.metadata)
+    path = write_safetensors(
+        tmp_path / "broken.safetensors", {n: t.float() for n, t in broken.items()}, dict(file.metadata)
+    )
     stages = Stages(Silent())
     subject = of_file(path, str(base), pictures, pictures, tmp_path / "out", 4.0, stages)
     done = judge.run_judge(subject, 0, "", Silent(), stages, QUICK)
