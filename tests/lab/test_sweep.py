@@ -1,6 +1,8 @@
 """Sweeps: what is planned, that trials go on, fail and stop as they should, and what is called a finding."""
 
+import contextlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -102,18 +104,42 @@ def test_the_budget_stops_a_trial_cleanly_and_it_goes_on_later(recipe, tmp_path)
     assert second.status == "stopped" and second.seconds > first.seconds
 
 
-def test_ctrl_c_stops_the_sweep_with_the_state_of_the_trial_saved(recipe, tmp_path):
+@pytest.fixture
+def start():
+    """Start a command in a process group of its own, which is gone when the test is; Ctrl-C reaches it.
+
+    Where the tests run in the background SIGINT is ignored, and a child would inherit that.
+    """
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    groups = []
+
+    def go(words: list) -> subprocess.Popen:
+        process = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        groups.append(process)
+        return process
+
+    yield go
+    signal.signal(signal.SIGINT, before)
+    for process in groups:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def test_ctrl_c_stops_the_sweep_with_the_state_of_the_trial_saved(recipe, tmp_path, start):
     words = [sys.executable, "-m", "lorakiln", "sweep", recipe, "--over", "optim.lr=1e-3,1e-4", "--price", "36",
              "--set", "train.steps=0", "--set", "train.epochs=3000"]  # fmt: skip
-    done = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = start(words)
     events = tmp_path / "sweeps" / "first" / "runs"
     until = time.time() + 120
     while not any('"step": 3,' in path.read_text() for path in events.glob("*/events.jsonl")):
-        assert time.time() < until and done.poll() is None
+        assert time.time() < until and process.poll() is None
         time.sleep(0.2)
-    done.send_signal(signal.SIGINT)
-    out, err = done.communicate(timeout=120)
-    assert done.returncode == 130 and err == "" and "2 of 2 trials are not done" in out
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 130 and err == "" and "2 of 2 trials are not done" in out
     (one,) = Ledger().entries()
     assert (one.status, one.error) == ("stopped", "SIGTERM") and one.steps >= 3 and one.price == 36.0
 
