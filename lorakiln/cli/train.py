@@ -82,16 +82,17 @@ def _words(recipe: Path | None, name: str, changes: list[str]) -> list[str]:
 def _summary(result: "Result", again: str) -> None:
     """Where everything is, how long each stage took, and what to try next."""
     folder = result.folder
-    if result.stop:
+    if result.stop and not result.stop.complete:
         typer.echo(f"stopped ({result.stop.reason}); continue with: {again}")
         return
-    typer.echo("")
+    typer.echo(result.stop.reason if result.stop else "")
     for what, path in [("LoRA", folder.lora), ("samples", folder.grid), ("loss curve", folder.curve)]:
         if path.exists():
             typer.echo(f"{what:<11} {path}")
     stages = ", ".join(f"{name} {seconds:.0f} s" for name, seconds in result.seconds.items())
     typer.echo(f"{'time':<11} {stages}; in all {sum(result.seconds.values()):.0f} s")
-    typer.echo(f'{"next":<11} kiln sample --base {result.base} --lora {folder.lora}:0.7 --prompt "{result.prompt}"')
+    typer.echo(f"{'next':<11} kiln judge {folder.path}")
+    typer.echo(f'{"":<11} kiln sample --base {result.base} --lora {folder.lora}:0.7 --prompt "{result.prompt}"')
 
 
 def tell(

@@ -101,7 +101,7 @@ class JudgeHook:
         if peak is None or moment.ends_run:
             return None
         self._keep(self.steps[peak])
-        return Stop(f"baked: the gain on held-out pictures peaked at step {self.steps[peak]}")
+        return Stop(f"baked: the gain on held-out pictures peaked at step {self.steps[peak]}", complete=True)
 
     def _best(self) -> int | None:
         means = {step: interval(found).mean for step, found in zip(self.steps, self.history, strict=True)}

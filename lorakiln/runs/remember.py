@@ -48,7 +48,7 @@ def remembered(folder: RunFolder, parts: Parts, stages: Stages, start: int) -> G
     try:
         yield outcome
         error = outcome.stop.reason if outcome.stop else ""
-        status = "finished" if outcome.stop is None or error.startswith("baked") else "stopped"
+        status = "finished" if outcome.stop is None or outcome.stop.complete else "stopped"
     except KeyboardInterrupt:
         status, error = "stopped", "interrupted"
         raise

@@ -19,9 +19,10 @@ from lorakiln.train.step import Step
 
 @dataclass(frozen=True)
 class Stop:
-    """What a hook returns to end the run after this step."""
+    """What a hook returns to end the run after this step; `complete`: the run's LoRA is written, nothing is left to do."""
 
     reason: str
+    complete: bool = False
 
 
 class Hook(Protocol):

@@ -49,6 +49,7 @@ def test_a_run_that_has_peaked_ends_and_keeps_its_best(judged, monkeypatch):
     scripted(monkeypatch, [0.1, 0.3, 0.2, 0.1, 0.0])
     result = judged("a", judge={"steps": 1, "stop": "baked"}, save={"steps": 1, "keep": 1})
     assert result.stop and result.stop.reason == "baked: the gain on held-out pictures peaked at step 2"
+    assert result.stop.complete
     assert result.exit_code == 0 and len(losses(result)) == 4
     assert result.folder.lora.read_bytes() == result.folder.checkpoint(2).read_bytes()
     kept = sorted(path.name for path in result.folder.checkpoint(2).parent.iterdir())
