@@ -19,7 +19,7 @@ from lorakiln.train.step import Step
 
 @dataclass(frozen=True)
 class Stop:
-    """What a hook returns to end the run after this step; `complete`: the run's LoRA is written, nothing is left to do."""
+    """What a hook returns to end the run after this step; `complete`: its LoRA is written, nothing is left to do."""
 
     reason: str
     complete: bool = False
