@@ -32,7 +32,7 @@ class Profile:
     subjects: tuple[str, ...] = ("1girl, solo, portrait, smile", "no humans, scenery, mountain, sky")
 
 
-STARTER_SUBJECTS = ("peach, large, white background", "sun, large, light blue background")
+STARTER_SUBJECTS = ("red heart, large, white background", "crying face, large, pink background")
 PROFILES = {
     profile.name: profile
     for profile in (

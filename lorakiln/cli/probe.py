@@ -51,15 +51,14 @@ def _measure(
     pictures: list[Path], captions: list[str], trigger: str, base: str, cfg: float, steps: int, out: Path, device: str,
     precision: str, as_json: bool,
 ) -> None:  # fmt: skip
-    from lorakiln import families
     from lorakiln.cli.progress import TerminalReporter
     from lorakiln.judge import probe as judge
-    from lorakiln.runs.machine import DTYPES, choose_device
+    from lorakiln.runs.machine import DTYPES, choose_device, load_base
     from lorakiln.sample.grid import save_png
 
     if precision not in DTYPES:
         raise UserError(f"--precision {precision}: choose from {', '.join(DTYPES)}")
-    family = families.load(base, dtype=DTYPES[precision], device=choose_device(device))
+    family = load_base(base, choose_device(device), precision)
     plain = [judge.without(text, trigger) for text in captions]
     with tempfile.TemporaryDirectory(prefix="kiln-probe-") as place, TerminalReporter(as_json) as reporter:
         drawings = judge.draw_own(family, plain, Path(place), cfg, steps, reporter.steps("draw"))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from lorakiln import families
 from lorakiln.adapters.files.names import to_kohya
 from lorakiln.adapters.files.read import read
 from lorakiln.adapters.inject import inject
@@ -27,7 +26,7 @@ from lorakiln.optim.flat import FlatParameters
 from lorakiln.optim.optimizers import optimizers
 from lorakiln.optim.schedules import schedules
 from lorakiln.runs import judging
-from lorakiln.runs.machine import DTYPES, World, choose_device, join_world
+from lorakiln.runs.machine import World, choose_device, join_world, load_base
 from lorakiln.runs.picture_notes import picture_notes
 from lorakiln.runs.pictures import read_pictures
 from lorakiln.runs.reporter import Stages
@@ -117,11 +116,11 @@ def build(recipe: Recipe, stages: Stages) -> Parts:
 def load_family(recipe: Recipe, device: torch.device) -> Family:
     """The frozen base as the recipe wants it."""
     torch.use_deterministic_algorithms(recipe.train.deterministic)
-    family = families.load(
+    family = load_base(
         recipe.base,
-        vae=recipe.vae or None,
-        dtype=DTYPES[recipe.train.precision],
-        device=device,
+        device,
+        recipe.train.precision,
+        vae=recipe.vae,
         prediction=recipe.prediction,
         ztsnr=recipe.ztsnr,
     )

@@ -6,14 +6,13 @@ from pathlib import Path
 
 from PIL import Image
 
-from lorakiln import families
 from lorakiln.adapters.files.names import to_kohya
 from lorakiln.adapters.files.read import read
 from lorakiln.adapters.inject import inject_file
 from lorakiln.adapters.network import Network
 from lorakiln.base.errors import UserError
 from lorakiln.families.family import Family
-from lorakiln.runs.machine import DTYPES, choose_device
+from lorakiln.runs.machine import choose_device, load_base
 from lorakiln.sample import prompts
 from lorakiln.sample.generate import Request, draw
 from lorakiln.sample.grid import grid, save_png
@@ -55,13 +54,8 @@ def draw_order(order: Order, on_step: Callable[[int, int], None] | None = None) 
     Raises UserError for bad input; an existing file is replaced only with `overwrite`.
     """
     device = choose_device(order.device)
-    family = families.load(
-        order.base,
-        vae=order.vae or None,
-        dtype=DTYPES[order.precision],
-        device=device,
-        prediction=order.prediction,
-        ztsnr=order.ztsnr,
+    family = load_base(
+        order.base, device, order.precision, vae=order.vae, prediction=order.prediction, ztsnr=order.ztsnr
     )
     wanted = _requests(order, family.resolution)
     targets = _targets(order, len(wanted))

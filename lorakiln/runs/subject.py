@@ -5,7 +5,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lorakiln import families
 from lorakiln.advise.pictures import trigger_place
 from lorakiln.base import recipe as recipes
 from lorakiln.base.errors import UserError
@@ -15,7 +14,7 @@ from lorakiln.data.dataset import Example, scan
 from lorakiln.families.family import Family
 from lorakiln.runs.build import dataset_spec, load_family
 from lorakiln.runs.folder import RunFolder
-from lorakiln.runs.machine import DTYPES, choose_device
+from lorakiln.runs.machine import choose_device, load_base
 from lorakiln.runs.pictures import read_pictures
 from lorakiln.runs.reporter import Stages
 from lorakiln.tag import captions
@@ -84,7 +83,7 @@ def of_file(
     if not lora.is_file():
         raise UserError(f"{lora}: no such file")
     with stages.stage("load base"):
-        family = families.load(base, dtype=DTYPES["auto"], device=choose_device("auto"))
+        family = load_base(base, choose_device("auto"))
     with stages.stage("scan pictures"):
         trained, other = _scanned(pictures, family), _scanned(unseen, family) if unseen else ()
     return Subject(
