@@ -244,6 +244,8 @@ def _loss(recipe: Recipe, out: Exported) -> None:
     out.arguments["loss_type"] = loss.kind
     if loss.kind in ("huber", "smooth_l1"):
         out.arguments |= {"huber_schedule": loss.huber_schedule, "huber_c": loss.huber_c}
+    if recipe.judge.stop:
+        out.lost("judge.stop", f"'{recipe.judge.stop}'", "sd-scripts trains to its end")
     if loss.timesteps != "uniform":
         out.lost("loss.timesteps", f"'{loss.timesteps}'", "sd-scripts draws timesteps one by one")
 
@@ -294,6 +296,9 @@ def prompt_lines(recipe: Recipe) -> str:
 def _pictures(recipe: Recipe, out: Exported) -> None:
     """One folder as arguments, with prior pictures beside it; anything else as a dataset_config."""
     first, *others = recipe.dataset
+    for one in recipe.dataset:
+        if one.heldout:
+            out.lost("dataset.heldout", f"{one.heldout:g}", "sd-scripts trains on every picture")
     table = _table(first, out)
     same = [
         {**_plain(other), "folder": "", "weight": 1.0} == {**_plain(first), "folder": "", "weight": 1.0}

@@ -148,11 +148,14 @@ def changed_values():
                 value = OTHER.get(name)
                 if value is None:
                     default = field.get_default(call_default_factory=True)
-                    value = not default if isinstance(default, bool) else "x" if default == "" else other(default, name)
+                    special = name == "judge.stop" or default != ""
+                    value = not default if isinstance(default, bool) else other(default, name) if special else "x"
                 yield name, value
 
 
 def other(default, name):
+    if name == "judge.stop":
+        return "baked"
     if name == "adapter.dora_axis":
         return "output"
     if name == "loss.huber_schedule":
