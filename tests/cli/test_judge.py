@@ -61,7 +61,7 @@ def test_the_verdict_as_text_and_as_json(capsys, tmp_path):
     words = ["judge", lora, "--base", base, "--pictures", tmp_path / "two", "--budget", "0.001", "--tagger", "none"]
     code, said = kiln(capsys, *words)
     assert code == 0 and "a: underbaked" in said.out and "no held-out pictures" in said.out
-    assert "even the quickest look takes longer" in said.out
+    assert "6 of 6, 1 the most thorough" in said.out, "the quickest that there is"
     code, said = kiln(capsys, *words, "--json", "--overwrite")
     table = json.loads(said.out.splitlines()[-1])
     assert code == 0 and table["event"] == "verdict" and table["verdict"] == "underbaked"
