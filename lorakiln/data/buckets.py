@@ -80,8 +80,9 @@ class Buckets:
         aspect = size.width / size.height
         width = int(math.sqrt(area * aspect)) // self.step * self.step
         height = int(math.sqrt(area / aspect)) // self.step * self.step
-        by_width = Size(width, int(width / aspect + 0.5))
-        by_height = Size(int(height * aspect + 0.5), height)
+        # of two sides whose product would exceed the area by rounding, the second is rounded down
+        by_width = Size(width, min(int(width / aspect + 0.5), area // max(width, 1)))
+        by_height = Size(min(int(height * aspect + 0.5), area // max(height, 1)), height)
         whole = [resized for resized in (by_width, by_height) if min(resized) >= self.step]
         return min(whole, key=self._remainder, default=by_width)
 

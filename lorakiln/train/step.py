@@ -36,5 +36,6 @@ class Step:
             self.encode(batch.captions),
             family.conditioning(batch.crops),
         )
-        loss_B = objective.compare(prediction_BCHW, task.target_BCHW, timestep_B, batch.masks_B1HW)
+        mask_B1HW = None if batch.masks_B1HW is None else batch.masks_B1HW.to(family.device)
+        loss_B = objective.compare(prediction_BCHW, task.target_BCHW, timestep_B, mask_B1HW)
         return task.weight_B * loss_B * torch.tensor(batch.weights, device=loss_B.device)

@@ -8,7 +8,7 @@ import torch
 
 from lorakiln.base.records import Crop, Size
 from lorakiln.data.loader import Batch
-from lorakiln.diffusion.objective import Objective
+from lorakiln.diffusion.objective import LossOptions, Objective
 from lorakiln.runs.text import FrozenText, live
 from lorakiln.train.step import Step
 from tests.tiny import tiny_family
@@ -48,6 +48,15 @@ def test_cached_text_equals_live_text_also_beside_a_longer_prompt(family, batch)
     assert frozen.context_BTC.shape == now.context_BTC.shape and now.context_BTC.shape[1] > 77
     assert torch.allclose(frozen.context_BTC, now.context_BTC, atol=1e-5)
     assert torch.allclose(frozen.pooled_BC, now.pooled_BC, atol=1e-5)
+
+
+def test_everything_a_step_needs_is_brought_to_the_models_device(batch):
+    """The meta device refuses a tensor of another one, as a GPU does, and needs none."""
+    family = tiny_family()
+    family.to("meta")
+    masked = replace(batch, masks_B1HW=torch.ones(4, 1, 8, 8))
+    step = Step(family, Objective(family.schedule, loss=LossOptions(kind="huber")), partial(live, family), seed=1)
+    assert step.losses(masked, 5).device.type == "meta"
 
 
 def test_the_loss_is_zero_for_a_model_that_knows_the_noise(family, batch, monkeypatch):
