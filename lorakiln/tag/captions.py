@@ -2,7 +2,8 @@
 
 A file's lines are alternatives: each visit draws one of its non-empty lines. (kohya reads the first line only, or,
 with its wildcards on, draws one; nothing a user wrote is left out here.) Within a line, tags are what lies between
-separators; the first `keep_tokens` of them, or those before a `keep_separator` such as `|||`, stay where they are.
+separators; the first `keep_tokens` of them, or those before a `keep_separator` such as `|||`, stay where they are. A
+sentence at the end of a line, or alone in it, is no tag: it is never shuffled, dropped or cut at its commas.
 """
 
 import random
@@ -12,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lorakiln.base.errors import UserError
+from lorakiln.tag import sentences
 
 EXTENSIONS = (".txt", ".caption")
 
@@ -134,15 +136,17 @@ def _lines(caption: str) -> list[str]:
 
 
 def _parts(line: str, rules: CaptionRules) -> tuple[list[str], list[str], list[str]]:
-    """What stays in front, what may move or be dropped, what stays at the end."""
+    """What stays in front, what may move or be dropped, what stays at the end: a sentence for one."""
+    separator = rules.separator.strip()
     marked = [part.strip().strip(rules.separator).strip() for part in _split(line, rules.keep_separator)]
     if len(marked) > 1:
         first, middle, *last = marked
-        return [first], list(parse(middle, rules.separator)), last
+        tags, sentence = sentences.split(middle, separator)
+        return [first], list(tags), [sentence, *last]
     if not (rules.shuffle or rules.tag_dropout):
         return [line], [], []
-    tags = list(parse(line, rules.separator))
-    return tags[: rules.keep_tokens], tags[rules.keep_tokens :], []
+    tags, sentence = sentences.split(line, separator)
+    return list(tags[: rules.keep_tokens]), list(tags[rules.keep_tokens :]), [sentence]
 
 
 def _split(line: str, mark: str) -> list[str]:

@@ -1,7 +1,8 @@
 """Changing many captions at once, and back: every edit is one journal entry that holds the bytes it replaced.
 
-The journal is on disk before the first caption changes, so an edit cut short by a full disk or a crash can be undone
-too. Each file is written whole or not at all. A file changed by someone else since is left alone and named.
+An entry is lines of JSON: what the edit was, then the files, each written down before it changes; so an edit cut short
+by a full disk, a crash or Ctrl-C can be undone too. Each file is written whole or not at all. A file changed by someone
+else since is left alone and named.
 """
 
 import base64
@@ -9,17 +10,20 @@ import contextlib
 import fcntl
 import hashlib
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+import os
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
 
 from lorakiln.base.errors import UserError
 from lorakiln.base.files import atomic, disk_errors, write_text
-from lorakiln.tag.caption import Caption
+from lorakiln.tag.caption import Caption, read
+from lorakiln.tag.captions import parse
 from lorakiln.tag.rules import matches
 from lorakiln.tag.sidecar import Sidecar
 
 FOLDER = ".kiln/tags"
+LEFT = "left"  # what an undo could not put back, as files, a folder for each entry
 Change = Callable[[Caption], Caption]
 
 
@@ -36,118 +40,216 @@ class Edit:
 
 
 def add(tags: Sequence[str], first: bool = False) -> Change:
-    """Put tags at the end, or in front; those already there stay where they are."""
+    """Put tags at the end, or in front; those already there stay where they are. "a, b" is two tags."""
+    tags = _apart(tags)
 
-    def change(caption: Caption) -> Caption:
-        new = tuple(tag for tag in tags if tag not in caption.tags)
-        return _with(caption, (*new, *caption.tags) if first else (*caption.tags, *new))
+    def widen(own: tuple[str, ...]) -> tuple[str, ...]:
+        new = tuple(tag for tag in tags if tag not in own)
+        return (*new, *own) if first else (*own, *new)
 
-    return change
+    return lambda caption: caption.widened(widen)
 
 
 def remove(patterns: Sequence[str]) -> Change:
     """Take out every tag that matches; `*` stands for anything."""
-    return lambda caption: _with(caption, tuple(tag for tag in caption.tags if not matches(tag, patterns)))
+    patterns = _apart(patterns)
+
+    def change(caption: Caption) -> Caption:
+        return caption.each(lambda line: replace(line, tags=tuple(t for t in line.tags if not matches(t, patterns))))
+
+    return change
 
 
 def rename(names: Mapping[str, str]) -> Change:
-    """Put other tags in the place of some, each tag once."""
+    """Put other tags in the place of some, each tag once in a line. Raises UserError where the new name is empty."""
+    for old, new in names.items():
+        if not parse(new):
+            raise UserError(f"rename {old}=: there is no new name; to take the tag out, remove it")
 
-    def change(caption: Caption) -> Caption:
-        renamed = [next((new for old, new in names.items() if matches(tag, [old])), tag) for tag in caption.tags]
-        return _with(caption, tuple(dict.fromkeys(renamed)))
+    def renamed(tags: Iterable[str]) -> Iterable[str]:
+        for tag in tags:
+            new = next((new for old, new in names.items() if matches(tag, [old])), None)
+            yield from (tag,) if new is None else parse(new)
 
-    return change
+    return lambda caption: caption.each(lambda line: replace(line, tags=tuple(dict.fromkeys(renamed(line.tags)))))
 
 
 def substitute(old: str, new: str) -> Change:
-    """Replace text anywhere, in tags and in sentences."""
+    """Replace text anywhere, in tags and in sentences; each tag stands once in a line afterwards."""
 
     def change(caption: Caption) -> Caption:
-        tags = tuple(filter(None, dict.fromkeys(tag.replace(old, new).strip() for tag in caption.tags)))
-        return Caption(tags, caption.sentence.replace(old, new), caption.joined)
+        if old not in caption.text():
+            return caption
+        changed = read(caption.text().replace(old, new))
+        return changed.each(lambda line: replace(line, tags=tuple(dict.fromkeys(line.tags))))
 
     return change
 
 
-def _with(caption: Caption, tags: tuple[str, ...]) -> Caption:
-    return Caption(tags, caption.sentence, caption.joined)
+def _apart(tags: Sequence[str]) -> tuple[str, ...]:
+    found = tuple(tag for text in tags for tag in parse(text))
+    if tags and not found:
+        raise UserError(f"'{tags[0]}' is no tag; give a word")
+    return found
 
 
-def commit(folder: Path, what: str, edits: Sequence[Edit]) -> int:
-    """Write the edits that change anything as one journal entry; how many files were written.
+@dataclass(slots=True)
+class Session:
+    """One edit in the making: written file by file as it comes, undone as a whole.
 
-    Raises UserError when another process edits the folder, a file was changed since it was read, or the disk is full
-    (files written until then keep their new text; `undo` brings all back).
+    `left` says which files were left alone, and why.
     """
-    edits = [edit for edit in edits if edit.changes]
-    if not edits:
-        return 0
+
+    folder: Path
+    what: str
+    left: list[str] = field(default_factory=list)
+    _now: dict[Path, Sidecar] = field(default_factory=dict)
+    _entry: Path | None = None
+
+    @property
+    def written(self) -> int:
+        """How many files hold something else than before."""
+        return len(self._now)
+
+    def write(self, edits: Iterable[Edit]) -> None:
+        """Write those that change anything. A file changed by another program since it was read, or whose encoding
+        has no such character, is left alone. Raises UserError for a full disk; what was written until then stays."""
+        ready, lines = [], []
+        for edit in edits:
+            file = self._now.get(edit.sidecar.path, edit.sidecar)  # an edit may come to a file twice
+            if edit.text == file.text:
+                continue
+            try:
+                new = edit.sidecar.holding(edit.text)
+            except UserError as error:
+                self.left.append(str(error))
+                continue
+            if _bytes(file.path) != file.raw:
+                self.left.append(f"{file.path}: was changed by another program since it was read, so it stays")
+                continue
+            ready.append(new)
+            lines.append(_line(self.folder, file, new))
+        if ready:
+            self._note(lines)
+        for file in ready:
+            assert file.raw is not None
+            with atomic(file.path) as stream:
+                stream.write(file.raw)
+            self._now[file.path] = file
+
+    def _note(self, lines: list[dict[str, str | None]]) -> None:
+        """Into the journal and onto the disk, before any of these files changes."""
+        text = "".join(f"{json.dumps(line)}\n" for line in lines)
+        if self._entry is None:
+            entry = self.folder / FOLDER / f"{_next(self.folder):06}.jsonl"
+            write_text(entry, json.dumps({"what": self.what}) + "\n" + text)
+            self._entry = entry
+            return
+        with disk_errors(self._entry), self._entry.open("ab") as stream:
+            stream.write(text.encode())
+            stream.flush()
+            os.fsync(stream.fileno())
+
+
+@contextlib.contextmanager
+def editing(folder: Path, what: str) -> Generator[Session]:
+    """An edit of a folder's captions, alone: a second one is refused until this one has ended."""
     with _locked(folder):
-        files = []
-        for edit in edits:
-            before = edit.sidecar.path.read_bytes() if edit.sidecar.path.exists() else None
-            if before is not None and before != edit.sidecar.data(edit.sidecar.text):
-                raise UserError(
-                    f"{edit.sidecar.path}: was changed by another program in the meantime; nothing was written"
-                )
-            files.append(_entry(folder, edit, before))
-        entries = _entries(folder)
-        number = int(entries[-1].stem) + 1 if entries else 1
-        text = json.dumps({"what": what, "files": files})
-        write_text(folder / FOLDER / f"{number:06}.json", text)
-        for edit in edits:
-            with atomic(edit.sidecar.path) as stream:
-                stream.write(edit.sidecar.data(edit.text))
-    return len(edits)
+        yield Session(folder, what)
+
+
+def commit(folder: Path, what: str, edits: Sequence[Edit]) -> tuple[int, list[str]]:
+    """Write the edits as one journal entry: (how many files were written, those left alone and why)."""
+    if not any(edit.changes for edit in edits):
+        return 0, []
+    with editing(folder, what) as session:
+        session.write(edits)
+    return session.written, session.left
 
 
 def undo(folder: Path) -> tuple[str, int, list[str]]:
-    """Restore the bytes that the last edit replaced: (what it was, files restored, files left alone and why)."""
+    """Restore the bytes that the last edit replaced: (what it was, files restored, files left alone and why).
+
+    A file that someone changed since stays; what it held before the edit is kept as a file of its own.
+    """
     folder = Path(folder)
-    entries = _entries(folder)
-    if not entries:
-        raise UserError(f"{folder / FOLDER}: nothing to undo")
-    with _locked(folder):
-        try:
-            entry = json.loads(entries[-1].read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise UserError(
-                f"{entries[-1]}: is not a journal entry ({error}); move it away to undo earlier edits"
-            ) from None
+    with _locked(folder) if (folder / FOLDER).is_dir() else contextlib.nullcontext():
+        entries = _entries(folder)
+        if not entries:
+            raise UserError(f"{folder / FOLDER}: nothing to undo")
+        what, files = _read(entries[-1])
         restored, left = 0, []
-        for file in entry["files"]:
-            path = folder / file["name"]
-            now = path.read_bytes() if path.exists() else None
-            before = None if file["before"] is None else base64.b64decode(file["before"])
+        for name, (before, after) in files.items():
+            path = folder / name
+            now = _bytes(path)
             if now == before:  # the edit was cut short before it came to this file
                 continue
-            if now is None or _digest(now) != file["after"]:
-                left.append(f"{path}: was changed since, so it stays")
-                continue
-            _restore(path, before)
-            restored += 1
+            if now is not None and _digest(now) in after:
+                _restore(path, before)
+                restored += 1
+            else:
+                left.append(f"{path}: was changed since, so it stays{_kept(folder, entries[-1].stem, name, before)}")
         entries[-1].unlink()
-    return entry["what"], restored, left
+    return what, restored, left
 
 
 def history(folder: Path) -> list[str]:
     """What was done to a folder's captions, the last edit last."""
-    return [json.loads(path.read_text(encoding="utf-8"))["what"] for path in _entries(folder)]
+    return [_read(path)[0] for path in _entries(Path(folder))]
 
 
 def _restore(path: Path, before: bytes | None) -> None:
     if before is None:
-        path.unlink()  # the edit made this file
+        with disk_errors(path):
+            path.unlink()  # the edit made this file
         return
     with atomic(path) as stream:
         stream.write(before)
 
 
-def _entry(folder: Path, edit: Edit, before: bytes | None) -> dict[str, str | None]:
-    kept = None if before is None else base64.b64encode(before).decode()
-    name = edit.sidecar.path.relative_to(folder).as_posix()
-    return {"name": name, "before": kept, "after": _digest(edit.sidecar.data(edit.text))}
+def _kept(folder: Path, number: str, name: str, before: bytes | None) -> str:
+    """Writes down what an undo could not put back; says where."""
+    if before is None:
+        return ""
+    place = folder / FOLDER / LEFT / number / name
+    with atomic(place) as stream:
+        stream.write(before)
+    return f"; what it held before is in {place}"
+
+
+def _bytes(path: Path) -> bytes | None:
+    """None for a file that is not there."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+def _line(folder: Path, old: Sidecar, new: Sidecar) -> dict[str, str | None]:
+    before = None if old.raw is None else base64.b64encode(old.raw).decode()
+    return {"name": old.path.relative_to(folder).as_posix(), "before": before, "after": _digest(new.raw or b"")}
+
+
+def _read(entry: Path) -> tuple[str, dict[str, tuple[bytes | None, set[str]]]]:
+    """(what the edit was, by file: its bytes before the edit and the digests that the edit gave it).
+
+    A last line without an end is of a file that was not written any more.
+    """
+    files: dict[str, tuple[bytes | None, set[str]]] = {}
+    try:
+        head, *lines = entry.read_bytes().split(b"\n")[:-1]
+        what = str(json.loads(head)["what"])
+        for line in map(json.loads, lines):
+            name, before = str(line["name"]), line["before"]
+            if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts:
+                raise ValueError(f"'{name}' is outside the folder")
+            kept = None if before is None else base64.b64decode(before)
+            files.setdefault(name, (kept, set()))[1].add(str(line["after"]))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{entry}: is not a journal entry ({error}); move it away to undo earlier edits") from None
+    return what, files
 
 
 def _digest(data: bytes) -> str:
@@ -155,7 +257,13 @@ def _digest(data: bytes) -> str:
 
 
 def _entries(folder: Path) -> list[Path]:
-    return sorted(path for path in (folder / FOLDER).glob("*.json") if path.stem.isdigit())
+    return sorted(path for path in (folder / FOLDER).glob("*.jsonl") if path.stem.isdigit())
+
+
+def _next(folder: Path) -> int:
+    """A number that no entry has, nor what is left of one."""
+    taken = [*_entries(folder), *(folder / FOLDER / LEFT).glob("*")]
+    return max((int(path.stem) for path in taken if path.stem.isdigit()), default=0) + 1
 
 
 @contextlib.contextmanager

@@ -1,32 +1,44 @@
-"""A folder of pictures and their captions: read all at once, tagged, ruled, changed, and written back as one edit."""
+"""A folder of pictures and their captions: read all at once, tagged, told, ruled and changed, and what to write."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from lorakiln.base import walk
 from lorakiln.base.errors import UserError
+from lorakiln.base.files import atomic
 from lorakiln.tag import batches, caption, rules, sidecar
-from lorakiln.tag.caption import Caption
+from lorakiln.tag.caption import Caption, Line
 from lorakiln.tag.captions import parse_folder
-from lorakiln.tag.edits import Change, Edit
-from lorakiln.tag.rules import Count, Rules
+from lorakiln.tag.edits import Change, Edit, add
+from lorakiln.tag.rules import Count, Rules, Statistics
 from lorakiln.tag.selection import Test
 from lorakiln.tag.sidecar import Sidecar
 from lorakiln.tag.tagger import Captioner, Tagger, Thresholds, words
 
 Existing = Literal["keep", "replace", "add"]
+Keep = Callable[[Mapping[str, Caption]], None]  # takes each batch of new captions as it comes
 
 
 @dataclass(frozen=True, slots=True)
 class Captioned:
-    """One picture, its caption file as it is, and the caption in it. `name` is the path below the folder."""
+    """One picture, its caption file as it is, and its caption. `name` is the path below the folder; `borrowed` says
+    that the caption is the folder's name, since there is no caption file."""
 
     name: str
     path: Path
     file: Sidecar
     caption: Caption
+    borrowed: bool = False
+
+    @property
+    def own(self) -> Caption:
+        """What its caption file holds."""
+        return Caption() if self.borrowed else self.caption
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +52,16 @@ class Set:
     @property
     def captions(self) -> dict[str, Caption]:
         return {name: one.caption for name, one in self.pictures.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Ruled:
+    """Captions after the rules; of the tags that fell past `max_tokens`, in how many captions each did, and how many
+    captions lost any."""
+
+    captions: dict[str, Caption]
+    fallen: Counter[str]
+    cut: int
 
 
 def read(folder: Path, extension: str = ".txt") -> Set:
@@ -61,11 +83,11 @@ def read(folder: Path, extension: str = ".txt") -> Set:
         owners[file.path] = name
         if file.warning:
             warnings.append(file.warning)
-        written = caption.read(file.text)
         named = parse_folder(path.parent.resolve().name)
-        if named and named[1] and not file.text and not file.path.exists():
-            written = Caption((named[1],))
-        found[name] = Captioned(name, path, file, written)
+        if file.raw is None and named and named[1]:
+            found[name] = Captioned(name, path, file, caption.of([named[1]]), borrowed=True)
+        else:
+            found[name] = Captioned(name, path, file, caption.read(file.text))
     if not found:
         raise UserError(f"{folder}: holds no picture")
     return Set(folder, found, tuple(warnings))
@@ -77,52 +99,82 @@ def tagged(
     wanted: Thresholds,
     existing: Existing = "keep",
     report: batches.Report = lambda done, total: None,
+    keep: Keep = lambda new: None,
 ) -> tuple[dict[str, Caption], list[str]]:
-    """New captions by name, and what could not be read. `existing` captions are kept, replaced, or added to."""
-    todo = {one.path: one for one in whole.pictures.values() if existing != "keep" or not one.caption.tags}
+    """New captions by name, and what could not be read. Tags in caption files are kept, replaced, or added to."""
+    todo = {one.path: one for one in whole.pictures.values() if existing != "keep" or not one.own.tags}
     found: dict[str, Caption] = {}
     failed: list[str] = []
     done = 0
     for paths, pictures in batches.ahead(list(todo), lambda p: p, tagger.batch, lambda _, why: failed.append(why)):
+        new = {}
         for path, answer in zip(paths, tagger.tags(pictures), strict=True):
-            one, new = todo[path], words(answer, wanted)
-            before = one.caption.tags if existing == "add" else ()
-            found[one.name] = replace(one.caption, tags=tuple(dict.fromkeys([*before, *new])))
+            one, tags = todo[path], words(answer, wanted)
+            new[one.name] = add(tags)(one.own) if existing == "add" else one.own.retagged(tags)
+        keep(new)
+        found |= new
         done += len(paths)
         report(done, len(todo))
     return found, failed
 
 
 def told(
-    whole: Set, captioner: Captioner, share: float, report: batches.Report = lambda done, total: None
+    whole: Set,
+    captions: Mapping[str, Caption],
+    captioner: Captioner,
+    share: float,
+    report: batches.Report = lambda done, total: None,
+    keep: Keep = lambda new: None,
 ) -> tuple[dict[str, Caption], list[str]]:
-    """Sentences for a share of the pictures (evenly chosen, those with one counted), and what could not be read."""
-    names = list(whole.pictures)
-    chosen = [name for at, name in enumerate(names) if int((at + 1) * share) > int(at * share)]
-    todo = {whole.pictures[name].path: whole.pictures[name] for name in chosen}
-    todo = {path: one for path, one in todo.items() if not one.caption.sentence}
+    """`captions` with sentences added, evenly among those without, until a share of all pictures has one; only what is
+    new, and what could not be read."""
+    bare = [name for name in whole.pictures if not captions[name].sentence]
+    wanted = int(share * len(whole.pictures) + 1e-9) - (len(whole.pictures) - len(bare))
+    chosen = [name for at, name in enumerate(bare) if (at + 1) * wanted // len(bare) > at * wanted // len(bare)]
+    todo = {whole.pictures[name].path: name for name in chosen}
     found: dict[str, Caption] = {}
     failed: list[str] = []
     done = 0
     for paths, pictures in batches.ahead(list(todo), lambda p: p, captioner.batch, lambda _, why: failed.append(why)):
-        for path, sentence in zip(paths, captioner.sentences(pictures), strict=True):
-            found[todo[path].name] = replace(todo[path].caption, sentence=sentence)
+        sentences = captioner.sentences(pictures)
+        new = {todo[path]: captions[todo[path]].told(text) for path, text in zip(paths, sentences, strict=True)}
+        keep(new)
+        found |= new
         done += len(paths)
         report(done, len(todo))
     return found, failed
 
 
-def ruled(captions: Mapping[str, Caption], wanted: Rules, count: Count | None = None) -> dict[str, Caption]:
-    """Every caption after the rules; the trigger also opens a sentence that does not name it."""
+def ruled(captions: Mapping[str, Caption], wanted: Rules, count: Count | None = None) -> Ruled:
+    """Every caption after the rules, line by line; the trigger also opens a sentence that does not name it."""
     known = rules.statistics([one.tags for one in captions.values()], wanted)
-    found = {}
+    found, fallen, cut = {}, Counter(), 0
     for name, one in captions.items():
-        tags = tuple(rules.apply(one.tags, wanted, known, count)) if one.tags or not one.sentence else ()
-        sentence = one.sentence
-        if wanted.trigger and sentence and not one.joined and wanted.trigger.lower() not in sentence.lower():
-            sentence = f"{wanted.trigger}, {sentence}"
-        found[name] = Caption(tags, sentence, one.joined)
-    return found
+        lines, lost = [], set()
+        for line in one.lines or (Line(),):
+            new, over = _ruled(line, wanted, known, count)
+            lines.append(new)
+            lost.update(over)
+        found[name] = Caption(tuple(line for line in lines if line.text))
+        fallen.update(lost)
+        cut += bool(lost)
+    return Ruled(found, fallen, cut)
+
+
+def _ruled(line: Line, wanted: Rules, known: Statistics, count: Count | None) -> tuple[Line, list[str]]:
+    """One line after the rules, and the tags that fell. A sentence alone, or behind the trigger, stays prose."""
+    trigger, sentence = wanted.trigger, line.sentence
+    if sentence and all(rules.matches(tag, [trigger]) for tag in line.tags):
+        named = re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", sentence, re.IGNORECASE)
+        return Line((trigger,) if trigger and (line.tags or not named) else (), sentence), []
+    tags = rules.arranged(line.tags, wanted, known)
+
+    def tokens(text: str) -> int:
+        assert count is not None
+        return count(f"{text}, {sentence}" if sentence else text)
+
+    kept, over = rules.within(tags, wanted, tokens if count else None)
+    return Line(tuple(kept), sentence), over
 
 
 def changed(whole: Set, change: Change, where: Test) -> dict[str, Caption]:
@@ -135,40 +187,43 @@ def changed(whole: Set, change: Change, where: Test) -> dict[str, Caption]:
 
 
 def edits(whole: Set, captions: Mapping[str, Caption]) -> list[Edit]:
-    """What has to be written so that the files hold these captions; the others stay byte for byte."""
-    found = []
-    for name, new in captions.items():
-        one = whole.pictures[name]
-        if new != one.caption or not one.file.path.exists():
-            found.append(Edit(one.file, new.text()))
-    return [edit for edit in found if edit.changes]
+    """What the files must hold for these captions; where a caption stays as it is, so does its text."""
+    files = ((whole.pictures[name], new) for name, new in captions.items())
+    return [Edit(one.file, one.file.text if new == one.caption else new.text()) for one, new in files]
 
 
-def kohya_folders(whole: Set, out: Path, repeats: int, trigger: str) -> list[Path]:
-    """Copies of all pictures and captions in kohya's layout, `OUT/10_name`, one folder a subfolder; the files written.
+def kohya_folders(whole: Set, names: Collection[str], out: Path, repeats: int, trigger: str) -> list[Path]:
+    """Copies of these pictures and their captions in kohya's layout, `OUT/10_name`, one folder a subfolder; the files
+    written.
 
-    Raises UserError when a file is there already: nothing is replaced.
+    Raises UserError when a file is there already (nothing is replaced), or two pictures would meet in one place.
     """
-    if repeats < 1:
-        raise UserError(f"repeats = {repeats}: must be 1 or more")
-    plan: list[tuple[Path, bytes]] = []
-    for name, one in whole.pictures.items():
-        below = name.rpartition("/")[0]
-        named = parse_folder(below.partition("/")[0]) if below else None
-        times, words_ = named or (repeats, below.replace("/", " ") or trigger or whole.folder.resolve().name)
-        target = out / f"{times}_{words_}" / one.path.name
-        plan.append((target, one.path.read_bytes()))
-        if one.file.path.exists():
-            plan.append((target.with_suffix(one.file.path.suffix), one.file.path.read_bytes()))
-    for target, _ in plan:
+    plan: dict[Path, str] = {}
+    for name in names:
+        place = out / _kohya_folder(whole, name, repeats, trigger) / whole.pictures[name].path.stem
+        if place in plan:
+            raise UserError(f"{plan[place]!r} and {name!r} would both be {str(place)!r}; rename one of them")
+        plan[place] = name
+    copies = []
+    for place, name in plan.items():
+        one = whole.pictures[name]
+        sources = [one.path] if one.file.raw is None else [one.path, one.file.path]
+        copies += [(source, place.with_name(place.name + source.suffix)) for source in sources]
+    for _, target in copies:
         if target.exists():
             raise UserError(f"{target}: exists already; choose an empty folder")
-    from lorakiln.base.files import atomic
+    for source, target in copies:
+        with source.open("rb") as data, atomic(target) as stream:
+            shutil.copyfileobj(data, stream)
+    return [target for _, target in copies]
 
-    for target, data in plan:
-        with atomic(target) as stream:
-            stream.write(data)
-    return [target for target, _ in plan]
+
+def _kohya_folder(whole: Set, name: str, repeats: int, trigger: str) -> str:
+    """`10_name`: a folder that is called so already keeps its name, another gives its own as the words."""
+    below = name.rpartition("/")[0]
+    named = parse_folder(below.partition("/")[0]) if below else None
+    times, said = named or (repeats, below.replace("/", " ") or trigger or whole.folder.resolve().name)
+    return f"{times}_{said}"
 
 
 def previews(planned: Sequence[Edit]) -> list[tuple[str, str, str]]:

@@ -1,47 +1,56 @@
 """Kohya's metadata files: one JSON object by picture, or a JSON line a picture; captions and tags apart."""
 
 import json
-from collections.abc import Mapping
-from pathlib import Path
+import os
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from lorakiln.base import images
 from lorakiln.base.errors import UserError
 from lorakiln.base.files import write_text
-from lorakiln.tag.caption import Caption
+from lorakiln.tag import caption
+from lorakiln.tag.caption import Caption, Line
 from lorakiln.tag.captions import parse
 
 
-def read(path: Path, folder: Path) -> dict[str, Caption]:
-    """Captions by picture name below `folder`, from JSON or JSONL.
+def read(path: Path, folder: Path, names: Collection[str]) -> dict[str, Caption]:
+    """Captions from JSON or JSONL by picture name; `names` are the pictures below `folder`.
 
-    Keys may be absolute, relative or without an extension. Raises UserError for what is no such file, and for a key
-    that is no picture of the folder.
+    As in kohya, an entry's tags stand in one line with its caption, in each line of a caption of several. Keys may be
+    absolute, relative, of another machine, or without an extension. Raises UserError for what is no such file, for a
+    key that is no picture of the folder, and for two keys that are one picture.
     """
-    path, found = Path(path), {}
+    path = Path(path)
+    keys: dict[str, str] = {}
+    found: dict[str, Caption] = {}
+    known = {str(PurePosixPath(name).with_suffix("")): name for name in names} | {name: name for name in names}
     for key, entry in _entries(path).items():
-        picture = _picture(key, folder)
-        if picture is None:
+        name = next((known[guess] for guess in _guesses(key, folder) if guess in known), None)
+        if name is None:
             raise UserError(f"{path}: '{key}' is no picture in {folder}")
-        tags, sentence = (entry.get(name) or "" for name in ("tags", "caption"))
-        if not isinstance(tags, str) or not isinstance(sentence, str):
+        if name in keys:
+            raise UserError(f"{path}: '{keys[name]}' and '{key}' are both {name!r} in {folder}; name their folders")
+        keys[name] = key
+        tags, text = (entry.get(kind) or "" for kind in ("tags", "caption"))
+        if not isinstance(tags, str) or not isinstance(text, str):
             raise UserError(f"{path}: '{key}': caption and tags must be text")
-        found[picture.relative_to(folder).as_posix()] = Caption(parse(tags), sentence.strip(), bool(tags and sentence))
+        lines = caption.read(text).lines or (Line(),)
+        joined = (replace(line, tags=tuple(dict.fromkeys([*parse(tags), *line.tags]))) for line in lines)
+        found[name] = Caption(tuple(line for line in joined if line.text))
     return found
 
 
-def write(path: Path, captions: Mapping[str, Caption], sizes: Mapping[str, tuple[int, int]] | None = None) -> None:
-    """Write JSON, or JSON lines where the name ends in .jsonl, whole or not at all."""
-    rows = {}
-    for name, caption in captions.items():
-        row: dict[str, Any] = {}
-        if caption.sentence:
-            row["caption"] = caption.sentence
-        if caption.tags:
-            row["tags"] = ", ".join(caption.tags)
-        if sizes and name in sizes:
-            row["image_size"] = list(sizes[name])
-        rows[name] = row
+def write(path: Path, captions: Mapping[str, Caption]) -> None:
+    """Write JSON, or JSON lines where the name ends in .jsonl, whole or not at all.
+
+    Tags and sentence of one line are told apart; of several lines all is the caption, as it stands in the file.
+    """
+    rows: dict[str, dict[str, str]] = {}
+    for name, one in captions.items():
+        line = one.lines[0] if len(one.lines) == 1 else Line((), one.text())
+        row = {"caption": line.sentence, "tags": ", ".join(line.tags)}
+        rows[name] = {kind: text for kind, text in row.items() if text}
     if Path(path).suffix.lower() == ".jsonl":
         lines = [json.dumps({"image_path": name, **row}, ensure_ascii=False) for name, row in rows.items()]
         write_text(path, "".join(f"{line}\n" for line in lines))
@@ -53,7 +62,7 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         if path.suffix.lower() == ".jsonl":
-            rows = [json.loads(line) for line in text.splitlines() if line.strip()]
+            rows = [json.loads(line) for line in text.split("\n") if line.strip()]
             table = {row["image_path"]: row for row in rows}
         else:
             table = json.loads(text)
@@ -66,13 +75,10 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
     return table
 
 
-def _picture(key: str, folder: Path) -> Path | None:
-    path = folder / key  # an absolute key stays as it is
-    if path.is_file() and path.is_relative_to(folder):
-        return path
-    for extension in sorted(images.EXTENSIONS):
-        guess = path.with_name(path.name + extension)
-        if guess.is_file() and guess.is_relative_to(folder):
-            return guess
-    inside = folder / Path(key).name  # written on another machine, under another path
-    return inside if inside.is_file() else None
+def _guesses(key: str, folder: Path) -> Iterator[str]:
+    """The names that a key may mean, the surest first: as it stands, then without its foremost folders."""
+    yield key
+    if Path(key).is_absolute():
+        yield os.path.relpath(key, folder.absolute())
+    parts = PurePosixPath(key.replace("\\", "/")).parts
+    yield from ("/".join(parts[at:]) for at in range(len(parts)))

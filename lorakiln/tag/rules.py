@@ -1,17 +1,17 @@
 """Rules that turn a tagger's words into a training caption, in one fixed order. Tags in, tags out.
 
-1 underscores, 2 alias, 3 imply, 4 exclude, 5 keep one of a group, 6 absorb into the trigger, 7 rating,
-8 each once, 9 order, 10 quality tags, 11 trigger first, 12 at most so many tokens.
+1 underscores, 2 alias, 3 imply, 4 exclude, 5 keep one of a group, 6 absorb into the trigger, 7 each once, 8 order,
+9 rating, 10 quality tags, 11 trigger first, 12 at most so many tokens. What they gave, given to them again, stays.
 """
 
 import re
 import tomllib
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from fnmatch import fnmatchcase
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Literal, get_args, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from lorakiln.base.errors import UserError, nearest
 
@@ -39,9 +39,11 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 # Faces such as ^_^ and o_o: at most one letter or digit on either side of the bar.
 _KAOMOJI = re.compile(r"[^\w\s]*[^\W_]?[^\w\s]*_[^\w\s]*[^\W_]?[^\w\s]*|\|+_\|+")
+# A tagger's "explicit", and the ways in which bases want it written: rating:explicit, rating_explicit.
+_RATING = re.compile(rf"(rating[:_ ] ?)?({'|'.join(RATINGS)})")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rules:
     """What is done to every caption. Tags may use `*` wherever a rule matches tags; all match whole tags.
 
@@ -78,6 +80,18 @@ class Rules:
         for group in self.keep_one_of:
             if group not in GROUPS and not re.search(r"[*,]", group):
                 raise UserError(f"keep_one_of: unknown group '{group}'{nearest(group, GROUPS)}")
+        if self.trigger:
+            _single("trigger", [self.trigger])
+        for name in ("exclude", "keep"):
+            _single(name, getattr(self, name))
+        _single("alias", [*self.alias, *self.alias.values()])
+        _single("imply", self.imply)
+        for name in ("imply", "keep_one_of"):
+            for key, tags in getattr(self, name).items():
+                _single(f"{name}.{key}", tags)
+                if not tags:
+                    raise UserError(f"{name}.{key}: names no tag")
+        _ends(self.alias, self.underscores)
 
     @property
     def fixed(self) -> tuple[str, ...]:
@@ -89,13 +103,33 @@ class Rules:
         """What `keep_tokens` must be so that shuffling leaves those in front: counted, never guessed."""
         return len(self.fixed)
 
+    @cached_property
+    def aliases(self) -> dict[str, str]:
+        """Every alias with where it leads in the end."""
+        return _ends(self.alias, self.underscores)
+
+    @cached_property
+    def implied(self) -> dict[str, list[str]]:
+        """What each tag adds, in the words that the rules before would make of it."""
+        found: dict[str, list[str]] = {}
+        for tag, more in self.imply.items():
+            found.setdefault(self.renamed(tag), []).extend(self.renamed(one) for one in more)
+        return found
+
+    def renamed(self, tag: str) -> str:
+        """A tag after rules 1 and 2."""
+        tag = plain(tag, self.underscores)
+        return self.aliases.get(tag, tag)
+
 
 @dataclass(frozen=True, slots=True)
 class Statistics:
-    """What the rules need to know of the whole set: in how many of `captions` each tag stands."""
+    """What the rules need to know of the whole set: in how many of `captions` each tag stands, and which of them are
+    left to the trigger."""
 
     counts: Mapping[str, int] = field(default_factory=dict)
     captions: int = 0
+    absorbed: frozenset[str] = frozenset()
 
 
 def read(path: Path) -> Rules:
@@ -111,18 +145,12 @@ def read(path: Path) -> Rules:
 
 def parse(table: Mapping[str, object], where: str) -> Rules:
     """Rules from a table; `where` opens each error."""
-    known = {
-        one.name: one.default if isinstance(one.default, str | float | int | tuple) else {} for one in fields(Rules)
-    }
-    for name, value in table.items():
-        if name not in known:
-            raise UserError(f"{where}: unknown rule '{name}'{nearest(name, known)}")
-        shape = {str: (str, "text"), float: (int | float, "a number"), int: (int, "a whole number")}.get(
-            type(known[name]), (list, "a list") if isinstance(known[name], tuple) else (dict, "a table")
-        )
-        if not isinstance(value, shape[0]) or isinstance(value, bool):
-            raise UserError(f"{where}: {name} = {value!r}: must be {shape[1]}")
+    known = get_type_hints(Rules)
     try:
+        for name, value in table.items():
+            if name not in known:
+                raise UserError(f"unknown rule '{name}'{nearest(name, known)}")
+            _of_shape(name, value, known[name])
         return Rules(**table)  # ty: ignore[invalid-argument-type]
     except UserError as error:
         raise UserError(f"{where}: {error}") from None
@@ -131,71 +159,134 @@ def parse(table: Mapping[str, object], where: str) -> Rules:
 def statistics(captions: Iterable[Sequence[str]], rules: Rules) -> Statistics:
     """Counted after the rules that rename and remove, so that two spellings count as one tag."""
     rows = [set(_cleaned(tags, rules)) for tags in captions]
-    return Statistics(Counter(tag for row in rows for tag in row), len(rows))
+    counts = Counter(tag for row in rows for tag in row)
+    return Statistics(counts, len(rows), frozenset(_absorbed(rules, counts, len(rows))))
 
 
 def apply(tags: Sequence[str], rules: Rules, known: Statistics | None = None, count: Count | None = None) -> list[str]:
     """The caption's tags after all rules. `count` counts a text's tokens; without it `max_tokens` has no effect."""
-    known = known or Statistics()
-    tags = _cleaned(tags, rules)
-    tags = [tag for tag in tags if tag not in absorbed(rules, known)]
-    tags = _rated(tags, rules.rating)
-    tags = [tag for tag in dict.fromkeys(tags) if tag not in rules.fixed]
+    return within(arranged(tags, rules, known or Statistics()), rules, count)[0]
+
+
+def arranged(tags: Sequence[str], rules: Rules, known: Statistics) -> list[str]:
+    """The caption's tags after every rule but the last."""
+    front = {_folded(tag) for tag in rules.fixed}
+    tags = [tag for tag in _cleaned(tags, rules) if tag not in known.absorbed and _folded(tag) not in front]
+    tags = list(dict.fromkeys(tags))
     if rules.order == "alphabetical":
         tags.sort()
     if rules.order == "common first":
         tags.sort(key=lambda tag: -known.counts.get(tag, 0))
-    return within([*rules.fixed, *tags], rules, count)[0]
+    return [*rules.fixed, *_rated(tags, rules.rating)]
 
 
 def within(tags: Sequence[str], rules: Rules, count: Count | None) -> tuple[list[str], list[str]]:
     """(tags that fit into `max_tokens`, those that fall past it); what is fixed in front always stays."""
-    kept = list(tags)
-    if not rules.max_tokens or count is None:
-        return kept, []
-    while len(kept) > rules.keep_tokens and count(", ".join(kept)) > rules.max_tokens:
-        kept.pop()
-    return kept, list(tags[len(kept) :])
-
-
-def absorbed(rules: Rules, known: Statistics) -> set[str]:
-    """Tags in so many captions that the trigger should mean them; left in, they would be needed in every prompt."""
-    if not rules.absorb or known.captions < 4:
-        return set()
-    often = {tag for tag, count in known.counts.items() if count >= rules.absorb * known.captions}
-    return {tag for tag in often if not matches(tag, rules.keep) and tag not in RATINGS}
+    if not rules.max_tokens or count is None or count(", ".join(tags)) <= rules.max_tokens:
+        return list(tags), []
+    fits, over = rules.keep_tokens, len(tags)  # more tags are never fewer tokens, so half by half
+    while over - fits > 1:
+        middle = (fits + over) // 2
+        if count(", ".join(tags[:middle])) <= rules.max_tokens:
+            fits = middle
+        else:
+            over = middle
+    return list(tags[:fits]), list(tags[fits:])
 
 
 def plain(tag: str, policy: str = "spaces") -> str:
     """A tag with its underscores as the policy wants them; faces like ^_^ keep theirs, and score_9 its own."""
     if policy == "as is" or _KAOMOJI.fullmatch(tag) or re.fullmatch(r"score_\d(_up)?|source_\w+|rating_\w+", tag):
         return tag
-    return tag.replace("_", " ") if policy == "spaces" else tag.replace(" ", "_")
+    words = tag.replace("_", " ").split() if policy == "spaces" else tag.split()
+    return (" " if policy == "spaces" else "_").join(words)
 
 
 def matches(tag: str, patterns: Iterable[str]) -> bool:
     """Whether a whole tag, of any number of words, is one of the patterns; case and underscores do not matter."""
-    own = plain(tag).lower()
-    return any(fnmatchcase(own, plain(pattern.strip()).lower()) for pattern in patterns)
+    return _any_of(tuple(patterns)).fullmatch(_folded(tag)) is not None
+
+
+def wild(pattern: str) -> str:
+    """A regular expression for a pattern in which `*` stands for any text, and nothing else for another."""
+    return ".*".join(re.escape(part) for part in pattern.split("*"))
+
+
+@lru_cache(256)
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(wild(_folded(pattern.strip())) for pattern in patterns) or r"(?!)", re.DOTALL)
+
+
+def _folded(tag: str) -> str:
+    return plain(tag).lower()
+
+
+def _ends(alias: Mapping[str, str], policy: str) -> dict[str, str]:
+    """Where each alias leads in the end. Raises UserError for one that leads back to itself."""
+    steps = {plain(old, policy): plain(new, policy) for old, new in alias.items()}
+    ends = {}
+    for old in steps:
+        seen, tag = {old}, steps[old]
+        while steps.get(tag, tag) != tag:
+            if tag in seen:
+                raise UserError(f"alias: '{old}' leads back to itself")
+            seen.add(tag)
+            tag = steps[tag]
+        ends[old] = tag
+    return ends
+
+
+def _absorbed(rules: Rules, counts: Mapping[str, int], captions: int) -> set[str]:
+    """Tags in so many captions that the trigger should mean them; left in, they would be needed in every prompt."""
+    if not rules.absorb or captions < 4:
+        return set()
+    often = {tag for tag, count in counts.items() if count >= rules.absorb * captions}
+    return {tag for tag in often if not matches(tag, rules.keep) and not _RATING.fullmatch(tag)}
 
 
 def _cleaned(tags: Sequence[str], rules: Rules) -> list[str]:
     """Rules 1 to 5."""
-    tags = [plain(tag, rules.underscores) for tag in tags]
-    alias = {plain(old, rules.underscores): new for old, new in rules.alias.items()}
-    tags = [alias.get(tag, tag) for tag in tags]
-    imply = {plain(tag, rules.underscores): more for tag, more in rules.imply.items()}
-    tags += [more for tag in tags for more in imply.get(tag, ())]
-    tags = [tag for tag in tags if tag and not matches(tag, rules.exclude)]
-    for group, stay in rules.keep_one_of.items():
-        patterns = GROUPS.get(group) or group.split(",")
-        if any(matches(tag, stay) for tag in tags):
-            tags = [tag for tag in tags if matches(tag, stay) or not matches(tag, patterns)]
-    return tags
+    found = [rules.renamed(tag) for tag in tags]
+    there = set(found)
+    for tag in found:  # grows: what is implied may imply more
+        new = [more for more in rules.implied.get(tag, ()) if more not in there]
+        found += new
+        there.update(new)
+    found = [tag for tag in found if tag and not matches(tag, rules.exclude)]
+    # all groups at once: a tag that one of them keeps is not taken out by another
+    asked = [(stay, GROUPS.get(group) or group.split(",")) for group, stay in rules.keep_one_of.items()]
+    asked = [(stay, patterns) for stay, patterns in asked if any(matches(tag, stay) for tag in found)]
+    stay = [pattern for wanted, _ in asked for pattern in wanted]
+    gone = [pattern for _, patterns in asked for pattern in patterns]
+    return [tag for tag in found if matches(tag, stay) or not matches(tag, gone)]
 
 
 def _rated(tags: list[str], policy: str) -> list[str]:
     if policy == "keep":
         return tags
-    rest = [tag for tag in tags if tag.removeprefix("rating:") not in RATINGS]
-    return rest if policy == "drop" else rest + [tag for tag in tags if tag not in rest]
+    rest = [tag for tag in tags if not _RATING.fullmatch(tag)]
+    return rest if policy == "drop" else rest + [tag for tag in tags if _RATING.fullmatch(tag)]
+
+
+def _single(name: str, tags: Iterable[str]) -> None:
+    """Raises UserError for what would not be read back from a caption as one tag."""
+    for tag in tags:
+        if not tag.strip() or tag != tag.strip() or re.search(r"[,\n\r]", tag):
+            raise UserError(f"{name}: '{tag}' must be one tag, without commas, line breaks or space around it")
+
+
+def _of_shape(name: str, value: object, hint: Any) -> None:
+    """Raises UserError where a value from a TOML file is of another kind than the rule wants, however deep."""
+    kind = get_origin(hint) or hint
+    if kind is Mapping and isinstance(value, dict):
+        for key, one in value.items():
+            _of_shape(f"{name}.{key}", one, get_args(hint)[1])
+        return
+    texts = isinstance(value, list) and all(isinstance(one, str) for one in value)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    fits, said = {
+        Mapping: (False, "a table"), Sequence: (texts, 'a list of tags, e.g. ["hat"]'), float: (number, "a number"),
+        int: (number and isinstance(value, int), "a whole number"),
+    }.get(kind, (isinstance(value, str), "text"))  # fmt: skip
+    if not fits:
+        raise UserError(f"{name} = {value!r}: must be {said}")

@@ -1,16 +1,15 @@
 """Which captions an edit touches, in words: `has:hat and not has:outdoors`.
 
-Terms are `has:TAG` (with `*`), `name:PATTERN`, `missing` (no caption) and `sentence` (has one); joined by `and`, `or`,
-`not` and brackets. A tag of several words is quoted: `has:"long hair"`.
+Terms are `has:TAG`, `name:PATTERN` (a path below the folder), `missing` (no caption) and `sentence` (has one), with `*`
+for any text; joined by `and`, `or`, `not` and brackets. A tag of several words is quoted: `has:"long hair"`.
 """
 
 import re
 from collections.abc import Callable
-from fnmatch import fnmatchcase
 
 from lorakiln.base.errors import UserError
 from lorakiln.tag.caption import Caption
-from lorakiln.tag.rules import matches
+from lorakiln.tag.rules import matches, wild
 
 Test = Callable[[str, Caption], bool]
 _TOKEN = re.compile(r"""\s*(?:(\(|\))|((?:has|name):(?:"[^"]*"|'[^']*'|[^\s()]+))|(\w+))""")
@@ -74,7 +73,8 @@ def _term(term: str, text: str) -> Test:
     if kind == "has" and value:
         return lambda name, caption: any(matches(tag, [value]) for tag in caption.tags)
     if kind == "name" and value:
-        return lambda name, caption: fnmatchcase(name, value)
+        pattern = re.compile(wild(value), re.DOTALL)
+        return lambda name, caption: pattern.fullmatch(name) is not None
     if term == "missing":
         return lambda name, caption: not caption.tags and not caption.sentence
     if term == "sentence":

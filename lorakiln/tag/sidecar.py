@@ -1,20 +1,25 @@
 """Caption files as they are on disk: read in their own encoding, written back in it, everything else left alone."""
 
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from lorakiln.base.errors import UserError
-from lorakiln.base.files import atomic
 from lorakiln.tag.captions import EXTENSIONS
 
 LONGEST = 100_000  # characters; what is longer is no caption
 # (mark at the start of the file, codec of what follows)
 _MARKS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
+_BREAK = re.compile(r"\r\n|\r|\n")
 
 
 @dataclass(frozen=True, slots=True)
 class Sidecar:
-    """One caption file. `ending` is the white space at its end, kept as it was; `warning` is "" for none."""
+    """One caption file: its text with "\\n" between lines, and all that is needed to write another text into it.
+
+    `raw` is its bytes, None where there is no file yet; `newline` the first line break in it (several kinds become
+    this one once the text changes); `ending` the white space at its end, kept as it was; `warning` is "" for none.
+    """
 
     path: Path
     text: str
@@ -23,17 +28,24 @@ class Sidecar:
     newline: str = "\n"
     ending: str = ""
     warning: str = ""
+    raw: bytes | None = None
 
     def data(self, text: str) -> bytes:
         """The file's bytes with another text in it. Raises UserError where its encoding has no such character."""
+        if self.raw is not None and text == self.text:
+            return self.raw
         whole = text.replace("\n", self.newline) + self.ending
         try:
             return self.mark + whole.encode(self.encoding)
         except UnicodeEncodeError as error:
-            wrong = text[error.start : error.start + 1]
+            wrong = whole[error.start : error.start + 1]
             raise UserError(
                 f"{self.path}: is {self.encoding}, which has no '{wrong}'; save it as UTF-8 first"
             ) from None
+
+    def holding(self, text: str) -> "Sidecar":
+        """The file as it will be once that text is written."""
+        return replace(self, text=text, raw=self.data(text))
 
 
 def read(path: Path) -> Sidecar:
@@ -42,19 +54,19 @@ def read(path: Path) -> Sidecar:
     Raises UserError for a file that cannot be read, no text, or text longer than 100,000 characters.
     """
     try:
-        data = Path(path).read_bytes()
+        raw = Path(path).read_bytes()
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-    mark, encoding = next(((mark, name) for mark, name in _MARKS if data.startswith(mark)), (b"", "utf-8"))
-    text, warning = _decoded(path, data[len(mark) :], encoding, bool(mark))
+    mark, encoding = next(((mark, name) for mark, name in _MARKS if raw.startswith(mark)), (b"", "utf-8"))
+    text, warning = _decoded(path, raw[len(mark) :], encoding, bool(mark))
     if warning:
         encoding = "cp932"
-    newline = "\r\n" if "\r\n" in text else "\n"
-    body = text.replace("\r\n", "\n")
-    kept = body.rstrip()
+    kept = text.rstrip()
     if len(kept) > LONGEST:
         raise UserError(f"{path}: holds {len(kept):,} characters; a caption has at most {LONGEST:,}")
-    return Sidecar(path, kept, mark, encoding, newline, body[len(kept) :].replace("\n", newline), warning)
+    first = _BREAK.search(text)
+    newline = first[0] if first else "\n"
+    return Sidecar(path, _BREAK.sub("\n", kept), mark, encoding, newline, text[len(kept) :], warning, raw)
 
 
 def _decoded(path: Path, data: bytes, encoding: str, marked: bool) -> tuple[str, str]:
@@ -81,11 +93,3 @@ def of(picture: Path, extension: str = ".txt") -> Sidecar:
         if path.is_file():
             return read(path)
     return Sidecar(picture.with_suffix(extension), "", ending="\n")
-
-
-def write(sidecar: Sidecar, text: str) -> Sidecar:
-    """Replace the file whole or not at all, in its own encoding."""
-    data = sidecar.data(text)
-    with atomic(sidecar.path) as stream:
-        stream.write(data)
-    return replace(sidecar, text=text)

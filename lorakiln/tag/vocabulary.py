@@ -5,42 +5,40 @@ import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 from lorakiln.tag.caption import Caption
 from lorakiln.tag.rules import QUALITY, plain
 
 _NAMED = 3  # examples in a notice
+_TYPOS = 100  # told one by one; further ones count as unknown
+_LONGEST = 40  # characters of a tag
 Split = Callable[[str], Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """Counts over a set of captions; `sentences` is the share of them with a sentence (the guides want half)."""
+    """Counts over a set of captions, and the tags of each; `sentences` is the share of them with a sentence (the guides
+    want half)."""
 
     counts: Mapping[str, int]
-    pairs: Mapping[tuple[str, str], int]
+    rows: Sequence[frozenset[str]]
     captions: int
     missing: int
     sentences: float
 
     def together(self, tag: str, most: int = 10) -> list[tuple[str, int]]:
         """The tags that stand most often with this one."""
-        found = Counter({(set(pair) - {tag}).pop(): count for pair, count in self.pairs.items() if tag in pair})
+        found = Counter(other for row in self.rows if tag in row for other in sorted(row) if other != tag)
         return found.most_common(most)
 
 
 def of(captions: Mapping[str, Caption]) -> Vocabulary:
     """Counts of all captions (by picture); a tag counts once a caption."""
-    counts: Counter[str] = Counter()
-    pairs: Counter[tuple[str, str]] = Counter()
-    for caption in captions.values():
-        tags = sorted(set(caption.tags))
-        counts.update(tags)
-        pairs.update(combinations(tags, 2))
+    rows = [frozenset(caption.tags) for caption in captions.values()]
+    counts = Counter(tag for row in rows for tag in sorted(row))
     missing = sum(not caption.tags and not caption.sentence for caption in captions.values())
     told = sum(bool(caption.sentence) for caption in captions.values())
-    return Vocabulary(dict(counts.most_common()), pairs, len(captions), missing, round(told / max(len(captions), 1), 3))
+    return Vocabulary(dict(counts.most_common()), rows, len(captions), missing, round(told / max(len(captions), 1), 3))
 
 
 def notices(
@@ -51,7 +49,9 @@ def notices(
     yield from _spelling(words)
     yield from _two_styles(captions)
     yield from _quality(words)
-    yield from _typos(words, known)
+    if known:
+        own = {trigger, *(tag for tags in QUALITY.values() for tag in tags)}  # known to the base, not to a tagger
+        yield from _unknown(words, {_folded(tag) for tag in known}, {_folded(tag) for tag in own})
     yield from _trigger(words, known, trigger, split)
     if words.missing:
         yield f"{words.missing} of {words.captions} pictures have no caption"
@@ -59,17 +59,39 @@ def notices(
         yield f"{words.sentences:.0%} of the captions hold a sentence; the guides want about half, or none"
 
 
-def nearest_known(tag: str, known: Collection[str]) -> str:
-    """The tag of a vocabulary that this one is most likely a typo of, or ""."""
-    close = difflib.get_close_matches(plain(tag), known, n=1, cutoff=0.85)
-    return close[0] if close else ""
+class Nearest:
+    """Finds the tag of a vocabulary that a word is most likely a typo of: one letter more, less, other or swapped.
+
+    Two such words share what is left of them when one letter is taken out, so each word is looked up, not compared
+    with all.
+    """
+
+    def __init__(self, known: Collection[str]):
+        self._by_rest: dict[str, list[str]] = {}
+        for tag in known:
+            for rest in _rests(tag):
+                self._by_rest.setdefault(rest, []).append(tag)
+
+    def __call__(self, word: str) -> str:
+        """That tag; "" where none is near."""
+        near = sorted({tag for rest in _rests(word) for tag in self._by_rest.get(rest, ())})
+        close = difflib.get_close_matches(word, near, n=1, cutoff=0.7)
+        return close[0] if close else ""
+
+
+def _rests(word: str) -> set[str]:
+    return {word, *(word[:at] + word[at + 1 :] for at in range(len(word)))}
+
+
+def _folded(tag: str) -> str:
+    return plain(tag).lower()
 
 
 def _spelling(words: Vocabulary) -> Iterator[str]:
     """One tag written two ways."""
     forms: dict[str, list[str]] = {}
     for tag in words.counts:
-        forms.setdefault(plain(tag).lower(), []).append(tag)
+        forms.setdefault(_folded(tag), []).append(tag)
     double = [spelt for spelt in forms.values() if len(spelt) > 1]
     if double:
         examples = "; ".join(" and ".join(f"'{tag}'" for tag in spelt) for spelt in double[:_NAMED])
@@ -101,19 +123,26 @@ def _quality(words: Vocabulary) -> Iterator[str]:
         yield f"quality tags of more than one base ({text}); keep those of the base you train on"
 
 
-def _typos(words: Vocabulary, known: Collection[str]) -> Iterator[str]:
-    """Tags that no tagger knows and that are nearly one it does."""
-    if not known:
-        return
-    vocabulary = {plain(tag) for tag in known}
-    by_first: dict[str, list[str]] = {}
-    for tag in vocabulary:
-        by_first.setdefault(tag[:1], []).append(tag)
-    strange = [tag for tag in words.counts if plain(tag) not in vocabulary and 3 < len(tag) < 30]
-    for tag in strange[:500]:
-        near = nearest_known(tag, by_first.get(tag[:1], []))
-        if near:
-            yield f"'{tag}' ({words.counts[tag]}): unknown to the tagger; did you mean '{near}'?"
+def _unknown(words: Vocabulary, known: Collection[str], own: Collection[str]) -> Iterator[str]:
+    """Tags that the tagger does not know: those nearly one it does, the others, and captions that hold mostly such."""
+    strange = [tag for tag in words.counts if _folded(tag) not in known and _folded(tag) not in own]
+    near, rest, typos = Nearest(known), [], 0
+    for tag in strange:
+        # a short tag is near to many others, and a very long one is no tag
+        meant = near(_folded(tag)) if 3 < len(tag) < _LONGEST else ""
+        if meant and typos < _TYPOS:
+            typos += 1
+            yield f"'{tag}' ({words.counts[tag]}): unknown to the tagger; did you mean '{meant}'?"
+        else:
+            rest.append(tag)
+    if rest:
+        examples = ", ".join(f"'{tag[:_LONGEST]}' ({words.counts[tag]})" for tag in rest[:_NAMED])
+        yield f"{len(rest)} tags are unknown to the tagger: {examples}{', ...' if len(rest) > _NAMED else ''}"
+    odd = set(strange)
+    shares = [len(row & odd) / len(row) for row in words.rows if len(row) > 1]
+    ours, others = sum(share <= 0.2 for share in shares), sum(share >= 0.6 for share in shares)
+    if min(ours, others) >= max(1, 0.1 * len(shares)):
+        yield f"{others} captions hold mostly tags that the tagger does not know, {ours} hold its own"
 
 
 def _trigger(words: Vocabulary, known: Collection[str], trigger: str, split: Split | None) -> Iterator[str]:
@@ -123,7 +152,7 @@ def _trigger(words: Vocabulary, known: Collection[str], trigger: str, split: Spl
     there = words.counts.get(trigger, 0)
     if there < words.captions - words.missing:
         yield f"trigger '{trigger}': stands in {there} of {words.captions} captions; it belongs in every one"
-    if plain(trigger).lower() in {plain(tag).lower() for tag in known}:
+    if _folded(trigger) in {_folded(tag) for tag in known}:
         yield f"trigger '{trigger}': is a tag that the base knows already, so the LoRA must unlearn it first"
     if split is not None:
         pieces = [piece.replace("</w>", "") for piece in split(trigger)]

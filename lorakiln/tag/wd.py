@@ -28,8 +28,7 @@ class WdTagger:
     def __init__(self, folder: Path, device: str = "auto", threads: int = 0):
         self.folder = folder
         names, categories = _vocabulary(folder / TAGS)
-        self._session = _session(folder / MODEL, device, threads)
-        self.provider = self._session.get_providers()[0]
+        self._session, self.provider = _session(folder / MODEL, device, threads)
         self._input = self._session.get_inputs()[0]
         self.side = _side(folder, self._input.shape)
         fixed = self._input.shape[0]
@@ -117,7 +116,8 @@ def _vocabulary(path: Path) -> tuple[list[str], np.ndarray]:
     return [plain(name) for name, _ in rows], np.array([category for _, category in rows])
 
 
-def _session(path: Path, device: str, threads: int) -> Any:
+def _session(path: Path, device: str, threads: int) -> tuple[Any, str]:
+    """The loaded model, and in words what it runs on: onnxruntime takes the CPU when a GPU that it knows fails."""
     if not path.is_file():
         raise UserError(f"{path.parent}: holds no {path.name}; a WD tagger is a folder with {MODEL} and {TAGS}")
     try:
@@ -135,9 +135,16 @@ def _session(path: Path, device: str, threads: int) -> Any:
     options.intra_op_num_threads = threads
     providers = ["CPUExecutionProvider"] if device == "cpu" else [*gpu, "CPUExecutionProvider"]
     try:
-        return onnxruntime.InferenceSession(str(path), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(path), options, providers=providers)
     except Exception as error:  # onnxruntime raises a class of its own for each kind of damage
-        raise UserError(f"{path}: is not a readable ONNX model ({str(error).splitlines()[0][:120]})") from None
+        reason = next(iter(str(error).splitlines()), type(error).__name__)[:120]
+        raise UserError(f"{path}: is not a readable ONNX model ({reason})") from None
+    used = session.get_providers()[0]
+    if used in _GPU or device == "cpu" or not gpu:
+        return session, used
+    if device == "gpu":
+        raise UserError(f"device gpu: {gpu[0]} does not start here, so look to its driver and libraries, or say cpu")
+    return session, f"{used}, since {gpu[0]} does not start here"
 
 
 def _side(folder: Path, shape: Sequence[Any]) -> int:

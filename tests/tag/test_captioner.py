@@ -50,7 +50,8 @@ def test_half_the_pictures_get_a_sentence_and_tags_stay(tmp_path):
     for number in range(6):
         Image.new("RGB", (10 + number, 8)).save(tmp_path / f"{number}.png")
         (tmp_path / f"{number}.txt").write_text("hat")
-    found, failed = told(read(tmp_path), Fixed(), 0.5)
+    whole = read(tmp_path)
+    found, failed = told(whole, whole.captions, Fixed(), 0.5)
     assert {name: one.sentence for name, one in found.items()} == {
         f"{n}.png": f"A picture of {10 + n} pixels." for n in (1, 3, 5)
     }

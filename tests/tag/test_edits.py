@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from lorakiln.base.errors import UserError
-from lorakiln.tag import edits
+from lorakiln.tag import caption, edits
 from lorakiln.tag import folder as folders
-from lorakiln.tag.caption import Caption
 from lorakiln.tag.selection import parse
 
 TEXTS = {"a": "1girl,hat ,  rain", "b": "1girl, outdoors, hat", "c": "cat", "d": None}
@@ -33,7 +32,9 @@ def state(folder):
 
 def change(folder, how, where=""):
     whole = folders.read(folder)
-    return edits.commit(folder, "a change", folders.edits(whole, folders.changed(whole, how, parse(where))))
+    written, left = edits.commit(folder, "a change", folders.edits(whole, folders.changed(whole, how, parse(where))))
+    assert not left
+    return written
 
 
 @pytest.mark.parametrize(
@@ -83,7 +84,7 @@ def test_an_edit_touches_only_what_it_changes_and_undo_restores_every_byte(folde
     ],
 )
 def test_each_change_of_a_caption(how, tags):
-    assert how(Caption(("1girl", "hat", "rain"), "It rains.")).tags == tags
+    assert how(caption.of(["1girl", "hat", "rain"], "It rains.")).tags == tags
 
 
 def test_edits_stack_and_are_undone_last_first(folder):
@@ -137,13 +138,15 @@ def test_a_second_editor_is_refused(folder):
     assert change(folder, edits.add(["one"])) == 4
 
 
-def test_a_file_changed_between_reading_and_writing_stops_the_edit(folder):
+def test_a_file_changed_between_reading_and_writing_is_left_alone_and_named(folder):
     whole = folders.read(folder)
     planned = folders.edits(whole, folders.changed(whole, edits.add(["one"]), parse("")))
     (folder / "b.txt").write_text("by another program")
     before = state(folder)
-    with pytest.raises(UserError, match=r"b\.txt: was changed by another program"):
-        edits.commit(folder, "x", planned)
+    written, left = edits.commit(folder, "x", planned)
+    assert written == 3 and len(left) == 1 and "b.txt: was changed by another program" in left[0]
+    assert state(folder)["b.txt"] == b"by another program" and state(folder)["a.txt"] == b"1girl, hat, rain, one"
+    edits.undo(folder)
     assert state(folder) == before
 
 
