@@ -245,8 +245,9 @@ def _absorbed(rules: Rules, counts: Mapping[str, int], captions: int) -> set[str
 
 
 def _cleaned(tags: Sequence[str], rules: Rules) -> list[str]:
-    """Rules 1 to 5."""
-    found = [rules.renamed(tag) for tag in tags]
+    """Rules 1 to 5. What will stand in front is no tag: it is not renamed and implies nothing."""
+    front = {_folded(tag) for tag in rules.fixed}
+    found = [rules.renamed(tag) for tag in tags if _folded(tag) not in front]
     there = set(found)
     for tag in found:  # grows: what is implied may imply more
         new = [more for more in rules.implied.get(tag, ()) if more not in there]

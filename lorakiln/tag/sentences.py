@@ -30,14 +30,15 @@ def _start(pieces: Sequence[str]) -> int:
     words = [len(piece.split()) for piece in pieces]
     left = sum(words)
     for place, piece in enumerate(pieces):
-        if piece[0].isupper() and words[place] >= 3 and _prose(left, len(pieces) - place, ended):
+        if piece[0].isupper() and words[place] >= 3 and _prose(left, len(pieces) - place, ended, 2.5):
             return place
         left -= words[place]
     alone = len(pieces) == 1 and ended and pieces[0][0].isupper()
     return 0 if alone or _prose(sum(words), len(pieces), ended) else len(pieces)
 
 
-def _prose(words: int, pieces: int, ended: bool) -> bool:
+def _prose(words: int, pieces: int, ended: bool, least: float = 3) -> bool:
+    """`least` is how many words to a piece there must be where a full stop ends them."""
     if ended:
-        return words >= 3 and words / pieces >= 3
+        return words >= 3 and words / pieces >= least
     return words >= _WORDS and words / pieces >= 5

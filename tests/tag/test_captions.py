@@ -97,6 +97,20 @@ def test_shuffle_loses_and_invents_nothing():
     assert {tags[0] for tags in results} == set(captions.parse(TAGS))
 
 
+def test_a_sentence_stays_whole_at_the_end_and_is_no_tag():
+    sentence = "A girl in red, smiling at 1,000 birds, stands in the rain."
+    rules = CaptionRules(keep_tokens=1, shuffle=True, tag_dropout=0.5)
+    results = drawn(f"znk, hat, tree, sky, {sentence}", rules)
+    assert len(set(results)) > 8 and all(text.startswith("znk, ") and text.endswith(sentence) for text in results)
+    assert set(drawn(f"znk, hat\nznk, {sentence}", CaptionRules(keep_tokens=1, tag_dropout=1.0))) == {
+        "znk", f"znk, {sentence}",
+    }  # fmt: skip
+    assert set(drawn(sentence, CaptionRules(shuffle=True, tag_dropout=1.0))) == {sentence}
+    assert not captions.varies(f"znk, {sentence}", rules)
+    for text in drawn(f"znk ||| a, b, {sentence} ||| end", CaptionRules(keep_separator="|||", shuffle=True), 20):
+        assert text.endswith(f"{sentence}, end")
+
+
 def test_the_keep_separator_counts_instead_of_keep_tokens():
     rules = CaptionRules(keep_separator="|||", keep_tokens=3, shuffle=True, tag_dropout=0.4)
     for caption in drawn("mika, 1girl ||| red hair, hat, smile ||| best quality, new", rules):

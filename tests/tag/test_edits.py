@@ -46,6 +46,7 @@ def change(folder, how, where=""):
         ("missing or name:c*", "cd"),
         ('has:"out*"', "b"),
         ("has:hat and has:1girl and not missing", "ab"),
+        ("name:?.png or name:[a].png", ""),
         ("", "abcd"),
     ],
 )
@@ -81,10 +82,21 @@ def test_an_edit_touches_only_what_it_changes_and_undo_restores_every_byte(folde
         (edits.remove(["ra*"]), ("1girl", "hat")),
         (edits.rename({"rain": "1girl", "hat": "cap"}), ("1girl", "cap")),
         (edits.substitute("ai", "ui"), ("1girl", "hat", "ruin")),
+        (edits.add(["a, b"]), ("1girl", "hat", "rain", "a", "b")),
+        (edits.remove(["hat, rain"]), ("1girl",)),
+        (edits.remove(["?at", "[h]at", "!?"]), ("1girl", "hat", "rain")),
+        (edits.rename({"hat": "cap, 1girl"}), ("1girl", "cap", "rain")),
+        (edits.substitute("hat", "cap, coat"), ("1girl", "cap", "coat", "rain")),
     ],
 )
 def test_each_change_of_a_caption(how, tags):
     assert how(caption.of(["1girl", "hat", "rain"], "It rains.")).tags == tags
+
+
+@pytest.mark.parametrize("how, words", [(edits.rename, {"hat": " , "}), (edits.add, [","]), (edits.remove, [""])])
+def test_a_change_that_names_no_tag_is_refused(how, words):
+    with pytest.raises(UserError):
+        how(words)
 
 
 def test_edits_stack_and_are_undone_last_first(folder):
@@ -106,6 +118,11 @@ def test_undo_leaves_a_file_that_someone_changed_since(folder):
     _, restored, left = edits.undo(folder)
     assert restored == 3 and len(left) == 1 and "a.txt" in left[0]
     assert (folder / "a.txt").read_text() == "by hand" and (folder / "c.txt").read_text() == "cat"
+    place = folder / edits.FOLDER / "left" / "000001" / "a.txt"
+    assert str(place) in left[0] and place.read_text() == TEXTS["a"]
+    change(folder, edits.add(["two"]))
+    (folder / "a.txt").unlink()
+    assert "000002" in edits.undo(folder)[2][0] and place.read_text() == TEXTS["a"]
 
 
 def test_a_full_disk_leaves_each_file_old_or_new_and_undo_brings_all_back(folder, monkeypatch):
@@ -127,6 +144,55 @@ def test_a_full_disk_leaves_each_file_old_or_new_and_undo_brings_all_back(folder
     assert not [name for name in halfway if name.endswith(".tmp")]
     edits.undo(folder)
     assert state(folder) == before
+
+
+def test_an_edit_written_bit_by_bit_is_one_entry_and_undone_as_one(folder):
+    before = state(folder)
+    whole = folders.read(folder)
+    with edits.editing(folder, "two steps") as session:
+        for step in (edits.add(["one"]), edits.add(["one", "two"])):
+            session.write(folders.edits(whole, folders.changed(whole, step, parse(""))))
+    assert session.written == 4 and state(folder)["c.txt"] == b"cat, one, two"
+    assert edits.history(folder) == ["two steps"]
+    assert edits.undo(folder) == ("two steps", 4, []) and state(folder) == before
+
+
+def test_an_edit_that_comes_back_to_a_text_leaves_its_bytes(folder):
+    before = state(folder)
+    whole = folders.read(folder)
+    with edits.editing(folder, "there and back") as session:
+        session.write(folders.edits(whole, folders.changed(whole, edits.add(["one"]), parse("name:a*"))))
+        session.write(folders.edits(whole, {"a.png": whole.captions["a.png"]}))
+    assert state(folder) == before
+
+
+@pytest.mark.parametrize("cut", [1, 40])
+def test_an_entry_cut_off_in_its_last_line_is_undone_as_far_as_it_goes(folder, cut):
+    before = state(folder)
+    change(folder, edits.add(["one"]))
+    entry = folder / edits.FOLDER / "000001.jsonl"
+    entry.write_bytes(entry.read_bytes()[:-cut])
+    (folder / "d.txt").unlink()  # the last, which such an edit did not come to
+    assert edits.undo(folder) == ("a change", 3, []) and state(folder) == before
+
+
+@pytest.mark.parametrize("line", ["{", '{"what": "x"}\n{"name": "../a.txt", "before": null, "after": ""}'])
+def test_a_damaged_entry_is_named_and_touches_nothing(folder, line):
+    change(folder, edits.add(["one"]))
+    before = state(folder)
+    (folder / edits.FOLDER / "000002.jsonl").write_text(f"{line}\n")
+    for ask in (edits.undo, edits.history):
+        with pytest.raises(UserError, match=r"000002\.jsonl: is not a journal entry"):
+            ask(folder)
+    assert state(folder) == before
+
+
+def test_a_character_that_a_files_encoding_lacks_leaves_that_file_alone(folder):
+    (folder / "a.txt").write_bytes("少女".encode("cp932"))
+    whole = folders.read(folder)
+    planned = folders.edits(whole, folders.changed(whole, edits.add(["ć"]), parse("")))
+    written, left = edits.commit(folder, "x", planned)
+    assert written == 3 and len(left) == 1 and "which has no 'ć'" in left[0]
 
 
 def test_a_second_editor_is_refused(folder):

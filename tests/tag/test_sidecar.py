@@ -1,9 +1,12 @@
 """Caption files keep their encoding, line ends and everything else that is not the text."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as some
 
 from lorakiln.base.errors import UserError
-from lorakiln.tag import caption, sidecar
+from lorakiln.tag import caption, edits, sidecar
+from lorakiln.tag.caption import Caption, Line
 
 
 @pytest.mark.parametrize(
@@ -16,6 +19,9 @@ from lorakiln.tag import caption, sidecar
         ("1girl, 帽子を被った少女".encode("cp932"), "1girl, 帽子を被った少女"),
         (b"", ""),
         (b"one\r\ntwo\r\n", "one\ntwo"),
+        (b"one\r\ntwo\n", "one\ntwo"),
+        (b"one\rtwo\n\r\n", "one\ntwo"),
+        (b"\x87\x90, hat", "≒, hat"),
     ],
 )
 def test_a_file_written_back_unchanged_is_the_same_bytes(tmp_path, data, text):
@@ -25,6 +31,11 @@ def test_a_file_written_back_unchanged_is_the_same_bytes(tmp_path, data, text):
     assert read.text == text and read.data(text) == data
     path.write_bytes(read.data(text + " 帽" if read.encoding != "utf-8" or data else "x"))
     assert sidecar.read(path).encoding == read.encoding and sidecar.read(path).mark == read.mark
+
+
+def test_several_kinds_of_line_break_become_the_first_of_them_and_the_end_stays(tmp_path):
+    (tmp_path / "a.txt").write_bytes(b"one\r\ntwo\nthree\n \r\n")
+    assert sidecar.read(tmp_path / "a.txt").data("one\ntwo\nfour") == b"one\r\ntwo\r\nfour\n \r\n"
 
 
 def test_shift_jis_is_guessed_with_a_warning(tmp_path):
@@ -60,8 +71,70 @@ COMMAS = "A girl in red, smiling, stands in the rain."
         ("a cat sitting on top of a wooden table", caption.of([], "a cat sitting on top of a wooden table")),
         ("1girl, looking at viewer, mr. x", caption.of(["1girl", "looking at viewer", "mr. x"])),
         ("", caption.of([])),
+        ("a, b\nc, d", Caption((Line(("a", "b")), Line(("c", "d"))))),
+        (f"{SENTENCE}\n{COMMAS}", Caption((Line((), SENTENCE), Line((), COMMAS)))),
+        (f"znk, hat\nznk, {SENTENCE}", Caption((Line(("znk", "hat")), Line(("znk",), SENTENCE)))),
+        ("hat, A girl of 1,000 birds stands there.", caption.of(["hat"], "A girl of 1,000 birds stands there.", True)),
+        ("nature, insect, nature", caption.of(["nature", "insect", "nature"])),
+        ("hat\nIt rains.", caption.of(["hat"], "It rains.")),
     ],
 )  # fmt: skip
 def test_tags_and_sentences_are_told_apart_and_written_back(text, found):
     assert caption.read(text) == found
     assert caption.read(found.text()) == found
+
+
+PIECES = [
+    "hat",
+    "long hair",
+    "Hatsune Miku",
+    "A girl stands",
+    "in the rain.",
+    "smiling",
+    ", ",
+    "\n",
+    "1,000",
+    "mr. x",
+    "",
+]
+
+
+@given(some.lists(some.sampled_from(PIECES), max_size=9).map(", ".join))
+def test_a_caption_read_and_written_is_the_same_caption_of_as_many_lines(text):
+    once = caption.read(text)
+    assert caption.read(once.text()) == once
+    assert len(once.lines) == sum(bool(line.strip(", ")) for line in text.splitlines())
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ("znk, hat\nznk, A girl stands in the rain.", "znk, hat, red\nznk, A girl stands in the rain."),
+        ("a, b\nc, d", "a, b, red\nc, d, red"),
+        ("1girl, A girl stands in the rain.", "1girl, red, A girl stands in the rain."),
+        (
+            "A girl stands in the rain.\nShe is wet, but smiling.",
+            "red\nA girl stands in the rain.\nShe is wet, but smiling.",
+        ),
+        ("", "red"),
+    ],
+)
+def test_an_added_tag_keeps_the_form_of_a_caption(before, after):
+    assert edits.add(["red"])(caption.read(before)).text() == after
+
+
+@pytest.mark.parametrize(
+    "before, after",
+    [
+        ("znk, hat\nznk, A girl stands in the rain.", "new\nznk, A girl stands in the rain."),
+        ("a, b\nc, d", "new"),
+        ("1girl, A girl stands in the rain.", "new, A girl stands in the rain."),
+        ("A girl stands in the rain.", "new\nA girl stands in the rain."),
+    ],
+)
+def test_other_tags_replace_those_there_and_sentences_stay(before, after):
+    assert caption.read(before).retagged(["new"]).text() == after
+
+
+def test_a_caption_of_many_capitals_is_read_at_once():
+    assert len(caption.read(", ".join(f"Some Name {n}" for n in range(7_000))).tags) == 7_000

@@ -42,7 +42,11 @@ def test_a_clean_set_gives_no_notice():
         ),
         (caption.of(("hat",)), {"trigger": "znk"}, "trigger 'znk': stands in 0 of 5"),
         (caption.of(("hat",)), {"trigger": "hat", "known": ["hat"]}, "is a tag that the base knows already"),
-        (caption.of(("hat",)), {"trigger": "x", "split": lambda text: ["a", "bc", "def</w>"]}, "splits it into a+bc+def"),
+        (
+            caption.of(("hat",)),
+            {"trigger": "x", "split": lambda text: ["a", "bc", "def</w>"]},
+            "splits it into a+bc+def",
+        ),
     ],
 )
 def test_what_does_not_fit_together_is_noticed(extra, more, notice):
