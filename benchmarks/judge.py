@@ -1,7 +1,8 @@
 """Is the verdict right? Runs whose truth is known, judged: `python -m benchmarks.judge [--json] [--full]`.
 
 The truth is that of benchmarks/judge_truth.py: quality on several hundred pictures of the style that no run ever saw.
-Every finished step is kept in `--folder`, and a second call goes on from there. Needs what `make starter` fetches.
+Runs are kept in `--folder` and what was measured in `docs/experiments`, a row a checkpoint, so that a second call, here
+or elsewhere, goes on from there. Needs what `make starter` fetches.
 """
 
 import argparse
@@ -37,6 +38,7 @@ from tools.starter import examples, latents, masters
 from tools.starter.compose import Picture, compose
 from tools.starter.places import BUILD, RESOLUTION
 
+ROWS = Path(__file__).parents[1] / "docs" / "experiments"
 STRENGTHS = (0.3, 0.5, 0.7, 0.85, 1.0, 1.15, 1.4)
 UNSEEN = 300  # pictures that hold the truth
 GOOD_STEPS, GOOD_LR = 300, 2e-3
@@ -182,7 +184,7 @@ def trained_pictures(case: Case, folder: Path) -> np.ndarray:
 
 def one_case(case: Case, folder: Path, known: Truth, most: int, plan: Plan) -> Iterator[dict]:
     """Train, judge and measure the truth of one run; a row for each of at most so many checkpoints and the last."""
-    recipe = recipe_of(case, folder)
+    began, recipe = time.monotonic(), recipe_of(case, folder)
     run = RunFolder(folder / "runs" / case.name, case.name)
     if run.finished_at() is None:
         known.style.write(case, folder / "sets" / case.name)
@@ -205,7 +207,8 @@ def one_case(case: Case, folder: Path, known: Truth, most: int, plan: Plan) -> I
             "truth": {str(strength): quality for strength, quality in curve.items()},
             "said": done.verdict.words[one.name], "best": done.verdict.best == one.name,
             "strength": done.verdict.strength, "top_strength": top, "top_gain": gain, "copied": drawn,
-            "heldout": done.verdict.heldout,
+            "curve": {f"{at:g}": [round(each, 5) for each in gains] for at, gains in one.curve.items()},
+            "heldout": done.verdict.heldout, "minutes": round((time.monotonic() - began) / 60, 2),
         }  # fmt: skip
 
 
@@ -279,8 +282,8 @@ def measure(folder: Path, minutes: float, full: bool, style: str, seed: int) -> 
     """Go on where the rows in `folder` end, until the time is up or all is done; then sum up what is there."""
     torch.set_num_threads(min(2, os.cpu_count() or 1))
     began, family, known = time.monotonic(), families.load("starter"), Style(style, seed)
-    rows_file = folder / f"{style}-{seed}.jsonl"
-    folder.mkdir(parents=True, exist_ok=True)
+    rows_file = ROWS / f"judge-{style}-{seed}.jsonl"
+    ROWS.mkdir(parents=True, exist_ok=True)
     rows = [json.loads(line) for line in rows_file.read_text().splitlines()] if rows_file.exists() else []
     found = copying(family, known, 200 if full else 60)
     todo = [case for case in cases(style, seed) if case.name not in {row["case"] for row in rows}]

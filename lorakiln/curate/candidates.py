@@ -17,8 +17,9 @@ from lorakiln.curate import views
 
 TABLES = 16
 LIKE = 0.85  # cosine from which two pictures are compared closely
-_FAR = 30  # of 128 bits: an angle of 0.74, wider than LIKE's 0.55 by what chance does to bits
-_BLOCK = 256  # pictures whose views are looked up at once: 81 views each, some 30 MB
+_COMPARED = 2  # words of 64 bits that are compared
+_FAR = 30  # of those 128 bits: an angle of 0.74, wider than LIKE's 0.55 by what chance does to bits
+_BLOCK = 256  # pictures whose views are looked up at once: 51 views each, some 20 MB
 _MOST = 30  # closest pictures that are looked at for each picture
 
 Report = Callable[[int, int], None]
@@ -44,10 +45,10 @@ class Candidates:
 class _Tables:
     """Whole pictures under pieces of their bits. Entries 0..N-1 are the pictures, N..2N-1 their mirror images."""
 
-    bits: np.ndarray
     spectra: np.ndarray
     centre: np.ndarray
     width: int
+    bits: list[np.ndarray]  # in each table's order, so that what shares a piece lies side by side
     order: list[np.ndarray]
     starts: list[np.ndarray]
     sizes: list[np.ndarray]
@@ -60,7 +61,9 @@ def find(fields_NLFF: np.ndarray, report: Report = quiet) -> Candidates:
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:  # numpy lets threads work side by side
         for layer in range(layers):
             fields = fields_NLFF[:, layer]
-            look = functools.partial(_look_up, _build(fields), fields)
+            # a copy that is both cropped and recoloured is found by luma, if it is found
+            sides = 1 if layer else len(views.INTERVALS)
+            look = functools.partial(_look_up, _build(fields), fields, sides)
             for done, block in enumerate(pool.map(look, range(0, count, _BLOCK)), 1):
                 found.append(block)
                 report(layer * count + min(done * _BLOCK, count), layers * count)
@@ -74,25 +77,26 @@ def _build(fields_NFF: np.ndarray) -> _Tables:
     # a handful of pictures says nothing about what a set has in common
     centre = whole.mean(axis=0) * (count / (count + 20))
     entries = np.concatenate([whole, whole * views.MIRROR])
-    bits = views.bits(entries, centre)
+    entry_bits = views.bits(entries, centre)
     width = int(np.clip(np.ceil(np.log2(2 * count)), 6, 16))
-    order, starts, sizes = [], [], []
+    bits, order, starts, sizes = [], [], [], []
     for table in range(TABLES):
-        piece = _piece(bits, table, width)
+        piece = _piece(entry_bits, table, width)
         order.append(np.argsort(piece, kind="stable").astype(np.int32))
+        bits.append(entry_bits[order[-1], :_COMPARED])
         sizes.append(np.bincount(piece, minlength=1 << width).astype(np.int32))
         starts.append((np.cumsum(sizes[-1]) - sizes[-1]).astype(np.int32))
-    return _Tables(bits, entries, centre, width, order, starts, sizes)
+    return _Tables(entries, centre, width, bits, order, starts, sizes)
 
 
 def _piece(bits: np.ndarray, table: int, width: int) -> np.ndarray:
     return (bits.view(np.uint16)[..., table] & ((1 << width) - 1)).astype(np.int64)
 
 
-def _look_up(tables: _Tables, fields_NFF: np.ndarray, start: int) -> tuple[np.ndarray, ...]:
+def _look_up(tables: _Tables, fields_NFF: np.ndarray, sides: int, start: int) -> tuple[np.ndarray, ...]:
     """For the pictures from `start`: (picture, entry, view, likeness) of every likely pair."""
     count = len(fields_NFF)
-    spectra_MVC = views.spectra(fields_NFF[start : start + _BLOCK])
+    spectra_MVC = views.spectra(fields_NFF[start : start + _BLOCK], sides)
     shown = spectra_MVC.shape[1]
     asked = views.bits(spectra_MVC, tables.centre).reshape(-1, 4)
     own = np.repeat(np.arange(start, start + len(spectra_MVC), dtype=np.int32), shown)
@@ -102,13 +106,15 @@ def _look_up(tables: _Tables, fields_NFF: np.ndarray, start: int) -> tuple[np.nd
         piece = _piece(asked, table, tables.width)
         first, sizes = tables.starts[table][piece], tables.sizes[table][piece]
         sizes[empty] = 0
-        query = np.repeat(np.arange(len(piece), dtype=np.int32), sizes)
-        offset = np.arange(len(query), dtype=np.int32) - np.repeat(np.cumsum(sizes, dtype=np.int32) - sizes, sizes)
-        entry = tables.order[table][first[query] + offset]
-        one, other = asked[query], tables.bits[entry]
-        differ = np.bitwise_count(one[:, 0] ^ other[:, 0]) + np.bitwise_count(one[:, 1] ^ other[:, 1])
+        # where each query's run of entries begins, less how many entries the queries before it have
+        shift = first - (np.cumsum(sizes, dtype=np.int32) - sizes)
+        at = np.arange(sizes.sum(), dtype=np.int32) + np.repeat(shift, sizes)
+        differ = np.zeros(len(at), np.uint8)
+        for word in range(_COMPARED):
+            differ += np.bitwise_count(np.repeat(asked[:, word], sizes) ^ tables.bits[table][at, word])
         near = np.flatnonzero(differ <= _FAR)
-        query, entry = query[near].astype(np.int64), entry[near]
+        query = np.searchsorted(np.cumsum(sizes), near, side="right")
+        entry = tables.order[table][at[near]].astype(np.int64)
         strange = entry % count != own[query]
         pairs.append(query[strange] * (2 * count) + entry[strange])
     query, entry = np.divmod(np.unique(np.concatenate(pairs)), 2 * count)

@@ -1,7 +1,7 @@
-"""Where copies may hide: every picture seen whole and through 80 crops, as bits that are alike for pictures that are.
+"""Where copies may hide: every picture seen whole and through 50 crops, as bits that are alike for pictures that are.
 
-A crop's picture is one of the 81 *views* of the picture it was cut from, so copies are found by looking each view up
-among the whole pictures. Views are exact: each is a linear function of the 32x32 field, taken for all at once.
+A crop's picture is near one of the 51 *views* of the picture it was cut from, so copies are found by looking each view
+up among the whole pictures. Views are exact: each is a linear function of the 32x32 field, taken for all at once.
 Legend: N pictures, V views, F the field's side, K frequencies an axis, C coefficients.
 """
 
@@ -17,7 +17,13 @@ BITS = 256
 INTERVALS = [(0.0, 1.0)] + [
     (start, start + length) for length in (0.9, 0.8) for start in np.arange(0, 1.001 - length, 0.05)
 ]
-VIEWS = [(top, left) for top, left in itertools.product(range(len(INTERVALS)), repeat=2)]
+_PAIRS = list(itertools.product(range(len(INTERVALS)), repeat=2))
+_SHARES = [round(stop - start, 2) for start, stop in INTERVALS]
+# those whose sides are cut alike, and those that are cut on one side: a crop of 90 by 80 % is like one of them
+VIEWS = [
+    (row, column) for row, column in _PAIRS if _SHARES[row] == _SHARES[column] or 1.0 in (_SHARES[row], _SHARES[column])
+]
+_SEEN = [_PAIRS.index(view) for view in VIEWS]
 
 
 def _functionals() -> np.ndarray:
@@ -50,7 +56,8 @@ def spectra(fields_NFF: np.ndarray, sides: int = len(INTERVALS)) -> np.ndarray:
     count, rows = len(fields_NFF), ROWS[: sides * FREQUENCIES]
     both = rows @ fields_NFF.astype(np.float32) @ rows.T
     grid = both.reshape(count, sides, FREQUENCIES, sides, FREQUENCIES).transpose(0, 1, 3, 2, 4)
-    flat = grid.reshape(count, sides * sides, FREQUENCIES * FREQUENCIES)[:, :, 1:] * WEIGHTS
+    seen = _SEEN if sides == len(INTERVALS) else slice(None)
+    flat = grid.reshape(count, sides * sides, FREQUENCIES * FREQUENCIES)[:, seen, 1:] * WEIGHTS
     length = np.linalg.norm(flat, axis=2, keepdims=True)
     return np.divide(flat, length, out=np.zeros_like(flat), where=length > 0.5)
 
