@@ -11,7 +11,7 @@ from lorakiln.adapters.network import Network
 from lorakiln.adapters.part import Adapter, Width, kinds
 from lorakiln.adapters.place import Place
 from lorakiln.adapters.spec import AdapterSpec
-from lorakiln.adapters.targets import choose
+from lorakiln.adapters.targets import choose, left_out
 from lorakiln.base.chance import key
 from lorakiln.base.errors import UserError
 
@@ -37,7 +37,19 @@ def inject(parts: Parts, names: Names, spec: AdapterSpec, seed: int) -> Network:
         adapters.append(kinds[spec.kind].create(place, width, spec, rng))
     if spec.dora and spec.dora_axis == "output":
         warnings.warn(OUTPUT_AXIS, UserWarning, stacklevel=2)
-    return Network(adapters, spec, seed, parts.values())
+    network = Network(adapters, spec, seed, parts.values())
+    network.notes += [*_left_out(parts, names, spec), *kinds[spec.kind].notes(adapters, spec)]
+    return network
+
+
+def _left_out(parts: Parts, names: Names, spec: AdapterSpec) -> list[str]:
+    silent = left_out(parts, names, spec) if spec.targets else []
+    if not silent:
+        return []
+    return [
+        f"adapter.conv_rank = 0: {len(silent)} convolutions that adapter.targets names get no adapter, "
+        f"{silent[0]} for one"
+    ]
 
 
 def inject_file(parts: Parts, names: Names, tensors: Mapping[str, Tensor]) -> Network:

@@ -1,12 +1,13 @@
 """LoKr: the change of a weight as a Kronecker product of two smaller ones (Yeh et al. 2023, LyCORIS)."""
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from lorakiln.adapters.dense import DenseAdapter, rebuild_tucker
-from lorakiln.adapters.part import Tensors, Width, kinds, uniform
+from lorakiln.adapters.part import Adapter, Tensors, Width, kinds, uniform
 from lorakiln.adapters.place import Place
 from lorakiln.adapters.spec import AdapterSpec
 
@@ -49,6 +50,18 @@ class LoKr(DenseAdapter):
             return made | {"lokr_w2_a": uniform(rank, out_2, like=place, rng=rng), "lokr_w2_b": torch.zeros(rank, in_2)}
         made["lokr_w2_a"] = uniform(out_2, rank, like=place, rng=rng)
         return made | {"lokr_w2_b": torch.zeros(rank, in_2 * math.prod(kernel))}
+
+    @classmethod
+    def notes(cls, adapters: Sequence[Adapter], spec: AdapterSpec) -> list[str]:
+        whole = [adapter for adapter in adapters if "lokr_w2" in adapter.tensors]
+        if spec.full_matrix or not whole:
+            return []
+        name, rank = whole[0].place.name, whole[0].width.rank
+        few = f"{len(whole)} of {len(adapters)} layers"
+        return [
+            f"adapter.rank: {few} are too small for it, such as {name} for rank {rank}; "
+            "their large factor is trained whole, without alpha / rank where the small one is whole too"
+        ]
 
     @classmethod
     def recognises(cls, suffixes: frozenset[str]) -> bool:

@@ -50,6 +50,7 @@ class Network:
         roots: Iterable[nn.Module] = (),
     ):
         self.adapters, self.spec, self.seed = list(adapters), spec, seed
+        self.notes: list[str] = []  # what a user should hear of how they came out
         self._strength = 1.0
         self._merged = False
         for adapter in self.adapters:
@@ -57,7 +58,7 @@ class Network:
         self.shared = list(_share(self.adapters, spec))
         self._norms = Norms(self.adapters)
         normalised = bool(self._norms.groups or self._norms.single)
-        self._paced = False
+        self._paced, self._step = False, -1
         self._hooks = [root.register_forward_pre_hook(self._before_forward) for root in roots if normalised]
         self.refresh()
 
@@ -80,8 +81,9 @@ class Network:
         process of one step too. A network on which this was never called takes the norms before each forward.
         """
         self._paced = True
-        if micro == 0:
+        if micro == 0 or step != self._step:  # a process may have no part in a step's first batch
             self.refresh()
+        self._step = step
         if self.spec is None or not (self.spec.rank_dropout or self.spec.module_dropout):
             return
         rng = torch.Generator().manual_seed(key(self.seed, "adapter dropout", step, micro))

@@ -1,6 +1,6 @@
 """What every kind of adapter has in common: trained tensors, a scale, a strength, and how it changes a layer."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
@@ -61,6 +61,11 @@ class Adapter:
             adapter.magnitude = Magnitude(place, spec.dora_axis)
             adapter.add_tensor(SCALE, adapter.magnitude.fresh())
         return adapter
+
+    @classmethod
+    def notes(cls, adapters: Sequence["Adapter"], spec: AdapterSpec) -> list[str]:
+        """What a user should hear of fresh adapters that did not come out as the spec reads."""
+        return []
 
     @classmethod
     def from_tensors(cls, place: Place, tensors: Tensors) -> Self:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 from rich.console import Console
@@ -12,6 +12,8 @@ from rich.table import Table
 from lorakiln.base.errors import UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from lorakiln.adapters.files.inspect import Inspection
 
 Out = Annotated[Path, typer.Option(help="The file to write.")]
@@ -61,9 +63,19 @@ def _facts(found: "Inspection") -> list[tuple[str, str]]:
         ("tags", ", ".join(f"{tag} {share:.0%}" for tag, share in found.tags[:12])),
         ("training", ", ".join(f"{key} {value}" for key, value in sorted(found.training.items())[:40])),
         ("recipe", "whole, in the header" if found.recipe else ""),
+        ("since", "\n".join(map(_step, found.history))),
         ("hash", found.model_hash + hashes[found.hash_matches]),
         ("norms", blocks),
     ]
+
+
+def _step(step: "Mapping[str, Any]") -> str:
+    """`merge of emoji at 0.5, sketch at 1; rank 8`, `resize; rank 4`: one step of a file's history."""
+    of = step.get("of")
+    sources = [one for one in of if isinstance(one, dict)] if isinstance(of, list) else []
+    names = ", ".join(f"{one.get('title') or one.get('hash')} at {one.get('strength')}" for one in sources)
+    rest = [f"{key} {value}" for key, value in step.items() if key not in ("verb", "of")]
+    return "; ".join([f"{step.get('verb')}{' of ' * bool(names)}{names}", *rest])
 
 
 def _counts(counts: "dict | object") -> str:
@@ -140,7 +152,7 @@ def convert(
     overwrite: Overwrite = False,
     as_json: Json = False,
 ) -> None:
-    """Write a LoRA under kohya's names (ComfyUI, Forge, A1111) or diffusers' and peft's."""
+    """Write a LoRA under kohya's names (ComfyUI, Forge, A1111) or diffusers' (for `load_lora_weights`)."""
     from lorakiln.runs.lora_files import convert_file
 
     count = convert_file(file, out, to, base=base, dtype=dtype, overwrite=overwrite)

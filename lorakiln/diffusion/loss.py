@@ -34,22 +34,19 @@ def error(prediction_BCHW: Tensor, target_BCHW: Tensor, kind: LossKind, threshol
     return c_B111 * curve if kind == "huber" else curve
 
 
-def huber_threshold(
-    timestep_B: Tensor, snr_B: Tensor, schedule: HuberSchedule, c: float, scale: float, num_timesteps: int
-) -> Tensor:
+def huber_threshold(timestep_B: Tensor, snr_B: Tensor, schedule: HuberSchedule, c: float, num_timesteps: int) -> Tensor:
     """c_B, where the Huber losses turn from square to linear, for each sample's timestep (Khrapov et al. 2024).
 
     constant: c. exponential: exp(t ln(c) / T), from 1 at the clean end to c at the noisy one. snr: c + (1 - c) /
-    (1 + sigma)^2 with sigma = 1 / sqrt(SNR), which is c at zero SNR. `scale` multiplies all three (in sd-scripts the
-    last forgets it).
+    (1 + sigma)^2 with sigma = 1 / sqrt(SNR), which is c at zero SNR.
     """
     if schedule == "constant":
-        return torch.full_like(snr_B, c * scale)
+        return torch.full_like(snr_B, c)
     if schedule == "exponential":
-        return scale * torch.exp(timestep_B.to(snr_B.device) * (math.log(c) / num_timesteps))
+        return torch.exp(timestep_B.to(snr_B.device) * (math.log(c) / num_timesteps))
     assert schedule == "snr", schedule
     sigma_B = snr_B.rsqrt()  # infinite at zero SNR, where 1 / (1 + sigma)^2 is 0
-    return scale * ((1 - c) / (1 + sigma_B).square() + c)
+    return (1 - c) / (1 + sigma_B).square() + c
 
 
 def mean(error_BCHW: Tensor, mask_B1HW: Tensor | None = None) -> Tensor:

@@ -37,7 +37,6 @@ class LossOptions:
     kind: loss.LossKind = "l2"
     huber_schedule: loss.HuberSchedule = "snr"
     huber_c: float = 0.1
-    huber_scale: float = 1.0
     min_snr_gamma: float = 0.0
     debiased: bool = False
 
@@ -46,8 +45,8 @@ class LossOptions:
             raise UserError(f"loss kind = '{self.kind}': choose from l2, l1, huber, smooth_l1")
         if self.huber_schedule not in ("constant", "exponential", "snr"):
             raise UserError(f"huber_schedule = '{self.huber_schedule}': choose from constant, exponential, snr")
-        if not (self.huber_c > 0 and self.huber_scale > 0):
-            raise UserError(f"huber_c = {self.huber_c}, huber_scale = {self.huber_scale}: both must be above 0")
+        if not self.huber_c > 0:
+            raise UserError(f"huber_c = {self.huber_c}: must be above 0")
         if self.debiased and self.min_snr_gamma:
             raise UserError("min_snr_gamma and debiased both weigh the loss by the noise: use one of them")
 
@@ -154,7 +153,6 @@ class Objective:
                 self.schedule.snr(timestep_B),
                 options.huber_schedule,
                 options.huber_c,
-                options.huber_scale,
                 self.schedule.num_timesteps,
             )
         return loss.mean(loss.error(prediction_BCHW, target_BCHW, options.kind, threshold_B), mask_B1HW)

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lorakiln.base import pickles
 from lorakiln.base.errors import UserError
 
-PICKLES = {".ckpt", ".pt", ".pth", ".bin", ".pkl"}
 LONGEST = 100_000_000  # bytes of header that the safetensors format allows
 HOW_TO_CONVERT = (
     "a pickle can run code when it is read: convert it once with a tool you trust "
@@ -40,7 +40,7 @@ def read(path: Path) -> Header:
     Raises UserError for a pickle, a file that is no safetensors, and one that is shorter than it says.
     """
     path = Path(path)
-    if path.suffix.lower() in PICKLES:
+    if path.suffix.lower() in pickles.SUFFIXES:
         raise UserError(f"{path}: only .safetensors is read; {HOW_TO_CONVERT}")
     try:
         table, start, size = _json(path)
@@ -80,15 +80,16 @@ def _json(path: Path) -> tuple[dict[str, Any], int, int]:
     """(header, where the weights start, size of the file)."""
     size = path.stat().st_size
     with path.open("rb") as stream:
-        first = stream.read(8)
-        length = int.from_bytes(first, "little")
-        if first[:2] in (b"PK", b"\x80\x02", b"\x80\x04"):
+        first = stream.read(pickles.START)
+        length = int.from_bytes(first[:8], "little")
+        if pickles.begins_as_pickle(first):
             raise UserError(f"{path}: a pickle in spite of its name; {HOW_TO_CONVERT}")
         if len(first) < 8 or not 2 <= length <= LONGEST:
             raise UserError(f"{path}: not a .safetensors file ({size:,} bytes)")
         if 8 + length > size:
             raise UserError(f"{path}: truncated, {size:,} bytes where its header alone takes {8 + length:,}")
         try:
+            stream.seek(8)
             table = json.loads(stream.read(length))
         except ValueError as error:
             raise UserError(f"{path}: not a .safetensors file (its header is not JSON)") from error

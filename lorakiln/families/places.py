@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from lorakiln.base.errors import UserError, nearest
-from lorakiln.families.header import PICKLES
+from lorakiln.base.pickles import SUFFIXES as PICKLES
 
 FILES = {".safetensors", *PICKLES}
 ASSETS = Path(__file__).parent.parent / "assets"

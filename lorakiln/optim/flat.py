@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 ALIGNMENT = 64  # elements: a group starts where vector loads like it
+ROUNDED_AT_ONCE = 1 << 22  # elements: random bits for all of them at a time would take as much memory as the weights
 
 
 @dataclass(frozen=True, eq=False, slots=True)
@@ -111,6 +112,17 @@ class FlatParameters:
         if most:
             self.gradients_buffer.mul_((most / (norm + 1e-6)).clamp(max=1))
         return norm
+
+    @torch.no_grad()
+    def round_to_bf16(self, rng: torch.Generator) -> None:
+        """Make every value one of its two bf16 neighbours, by chance, such that the mean is the value.
+
+        bf16 is the upper half of fp32's bits: a random lower half is added to the lower one and the sum cut off. What
+        is bf16 already stays. `rng` is on the values' device.
+        """
+        assert self.values.dtype is torch.float32, "only fp32 is rounded to bf16"
+        for bits in self.values.view(torch.int32).split(ROUNDED_AT_ONCE):
+            bits.add_(torch.empty_like(bits).random_(0, 1 << 16, generator=rng)).bitwise_and_(-(1 << 16))
 
 
 def _by_shape(parameters: Sequence[nn.Parameter]) -> Iterator[tuple[torch.Size, list[nn.Parameter]]]:

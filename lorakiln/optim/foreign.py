@@ -13,13 +13,15 @@ from lorakiln.optim.flat import FlatParameters
 from lorakiln.optim.optimizers import check_names
 
 Groups = list[dict[str, Any]]
+GROUP, OWN = "group", "self"  # "group0.d" is an entry of a group, "0.exp_avg" the state of a tensor
 
 
 class Foreign:
     """A torch optimizer that was built on a FlatParameters.
 
     `flat_buffers` gives it each group as one long tensor, right for optimizers that treat every number alike; without,
-    it gets the parameters one by one, with their shapes.
+    it gets the parameters one by one, with their shapes. What the optimizer keeps of a run in its groups
+    (prodigyopt its step size, pytorch-optimizer its count of steps) or in numbers of its own is saved as its state is.
     """
 
     def __init__(self, flat: FlatParameters, make: Callable[[Groups], torch.optim.Optimizer], *, flat_buffers: bool):
@@ -34,6 +36,7 @@ class Foreign:
                 tensors = [whole]
             groups.append({"params": list(tensors), "lr": 0.0})
         self._inner = make(groups)
+        self._first = [dict(table) for table in self._tables().values()]
 
     def set_lr(self, rates: Mapping[str, float]) -> None:
         for name, group in zip(self._names, self._inner.param_groups, strict=True):
@@ -49,7 +52,16 @@ class Foreign:
         # not state_dict(), where bitsandbytes wraps its tensors in a second dictionary
         tensors = [tensor for group in self._inner.param_groups for tensor in group["params"]]
         states = [(index, self._inner.state.get(tensor, {})) for index, tensor in enumerate(tensors)]
-        return {f"{index}.{key}": value for index, state in states for key, value in state.items()}
+        found = {f"{index}.{key}": value for index, state in states for key, value in state.items()}
+        for (name, table), first in zip(self._tables().items(), self._first, strict=True):
+            found |= {f"{name}.{key}": table[key] for key in table if _moved(table[key], first.get(key))}
+        return found
+
+    def _tables(self) -> dict[str, dict[str, Any]]:
+        """What may change beside the state: "group0", ... -> a group's entries, "self" -> the optimizer's numbers."""
+        groups = [dict(group, params=None, lr=None) for group in self._inner.param_groups]
+        own = {key: value for key, value in vars(self._inner).items() if isinstance(value, (int, float, Tensor))}
+        return {f"{GROUP}{index}": group for index, group in enumerate(groups)} | {OWN: own}
 
     def state_tensors(self) -> dict[str, Tensor]:
         return {name: value for name, value in self._state().items() if isinstance(value, Tensor)}
@@ -66,11 +78,26 @@ class Foreign:
         if scalars.get("elements") != self._elements:
             raise UserError("the saved optimizer state belongs to another network; start a new run")
         state: dict[int, dict[str, Any]] = {}
+        own: dict[str, Any] = {}
+        groups = self._inner.state_dict()["param_groups"]
         for name, value in (*tensors.items(), *scalars.items()):
-            index, _, key = name.partition(".")
-            if key:
-                state.setdefault(int(index), {})[key] = value.clone() if isinstance(value, Tensor) else value
-        self._inner.load_state_dict({"state": state, "param_groups": self._inner.state_dict()["param_groups"]})
+            where, _, key = name.partition(".")
+            if not key:
+                continue
+            held = value.clone() if isinstance(value, Tensor) else value
+            if where == OWN:
+                own[key] = held
+            elif where.startswith(GROUP):
+                groups[int(where.removeprefix(GROUP))][key] = held
+            else:
+                state.setdefault(int(where), {})[key] = held
+        self._inner.load_state_dict({"state": state, "param_groups": groups})
+        vars(self._inner).update(own)  # last: some set theirs back while they load
+
+
+def _moved(value: Any, first: Any) -> bool:
+    """Whether an entry is no longer what it was when the optimizer was made; a tensor may have changed in place."""
+    return isinstance(value, Tensor) or value != first
 
 
 def by_path(path: str, flat: FlatParameters, **options: Any) -> Foreign:

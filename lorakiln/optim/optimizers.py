@@ -104,15 +104,18 @@ def check_options(who: str, builder: Callable, given: Mapping[str, Any]) -> None
     parameters = inspect.signature(builder).parameters
     for option, value in given.items():
         default = parameters[option].default
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if isinstance(default, bool):
             fits, wanted = isinstance(value, bool), "true or false"
         elif isinstance(default, (list, tuple)):
-            fits, wanted = isinstance(value, (list, tuple)), "a list of numbers"
+            fits, wanted = isinstance(value, (list, tuple)) and all(map(_is_number, value)), "a list of numbers"
         else:
-            fits, wanted = number or value is default, "a number"
+            fits, wanted = _is_number(value) or value is default, "a number"
         if not fits:
             raise UserError(f"{who}: {option} = {value!r}: must be {wanted}")
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def check_share(name: str, value: float, *, one: bool = False) -> float:
@@ -131,7 +134,7 @@ def check_positive(name: str, value: float, *, zero: bool = False) -> float:
 
 def check_betas(betas: Any, count: int) -> tuple[float, ...]:
     """`betas` as a tuple of `count` numbers in 0 <= beta < 1, else UserError."""
-    betas = tuple(betas) if isinstance(betas, (list, tuple)) else ()
+    betas = tuple(betas) if isinstance(betas, (list, tuple)) and all(map(_is_number, betas)) else ()
     if len(betas) != count:
         raise UserError(f"betas: must be {count} numbers")
     return tuple(check_share("betas", float(beta)) for beta in betas)

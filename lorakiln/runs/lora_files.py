@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorakiln import families
-from lorakiln.adapters.files import convert, extract, merge, resize
+from lorakiln.adapters.files import convert, extract, history, merge, resize
 from lorakiln.adapters.files.inspect import Inspection, inspect
 from lorakiln.adapters.files.names import to_kohya
-from lorakiln.adapters.files.read import AdapterFile, read
+from lorakiln.adapters.files.read import read
 from lorakiln.adapters.files.write import write
 from lorakiln.base.errors import UserError
 from lorakiln.families.places import find
@@ -28,7 +28,9 @@ def merge_into_base(base: str, loras: Loras, out: Path, overwrite: bool = False)
     if where.is_dir():
         raise UserError(f"{base}: is a folder; LoRAs are merged into a single .safetensors file")
     names = families.layer_names(base)
-    return merge.into_base(where, [(to_kohya(read(path), names), strength) for path, strength in loras], out)
+    files = [(read(path), strength) for path, strength in loras]
+    tensors = [(to_kohya(file, names), strength) for file, strength in files]
+    return merge.into_base(where, tensors, out, history.sources(files))
 
 
 def merge_together(loras: Loras, out: Path, *, rank: int = 0, dtype: str = "bf16", overwrite: bool = False) -> int:
@@ -37,7 +39,7 @@ def merge_together(loras: Loras, out: Path, *, rank: int = 0, dtype: str = "bf16
     names = families.layer_names()
     files = [(read(path), strength) for path, strength in loras]
     tensors = merge.together([(to_kohya(file, names), strength) for file, strength in files], rank)
-    write(out, tensors, _metadata(files[0][0]), dtype)
+    write(out, tensors, history.merged(files, tensors, rank), dtype)
     return len(tensors) // 3
 
 
@@ -48,9 +50,7 @@ def resize_file(
     refuse_existing(out, overwrite)
     file = read(path)
     result = resize.resize(to_kohya(file, families.layer_names()), rank, energy)
-    ranks = sorted(set(result.ranks.values()))
-    changed = {"ss_network_dim": str(ranks[-1]), "ss_network_alpha": str(float(ranks[-1]))}
-    write(out, result.tensors, _metadata(file) | changed, dtype)
+    write(out, result.tensors, history.resized(file, result.tensors, rank, energy), dtype)
     return result
 
 
@@ -72,8 +72,7 @@ def extract_file(
     found = extract.extract(*places, names, rank, conv_rank, energy)
     if not found.tensors:
         raise UserError(f"{tuned}: has the weights of {original}; there is nothing to extract")
-    facts = {"ss_network_module": "networks.lora", "ss_network_dim": str(rank), "ss_network_alpha": str(float(rank))}
-    write(out, found.tensors, facts | {"ss_base_model_version": "sdxl_base_v1-0"}, dtype)
+    write(out, found.tensors, history.widths(found.tensors) | {"ss_base_model_version": "sdxl_base_v1-0"}, dtype)
     return found
 
 
@@ -84,11 +83,10 @@ def convert_file(
     refuse_existing(out, overwrite)
     file, names = read(path), families.layer_names(base)
     tensors = to_kohya(file, names)
+    metadata = history.renamed(file, tensors, kohya=to == "kohya")
     if to == "diffusers":
-        tensors, metadata = convert.to_diffusers(tensors, names)
-    else:
-        metadata = _metadata(file)
-        metadata.pop("lora_adapter_metadata", None)
+        tensors, told = convert.to_diffusers(tensors, names)
+        metadata |= told
     write(out, tensors, metadata, dtype)
     return len(tensors)
 
@@ -97,8 +95,3 @@ def refuse_existing(out: Path, overwrite: bool) -> None:
     """Raise UserError for a file in the way."""
     if out.exists() and not overwrite:
         raise UserError(f"{out}: exists; choose another --out, or --overwrite")
-
-
-def _metadata(file: AdapterFile) -> dict[str, str]:
-    """What a file says of itself, less the hashes of its tensors, which are about to change."""
-    return {key: value for key, value in file.metadata.items() if not key.startswith("sshs_")}

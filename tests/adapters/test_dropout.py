@@ -88,3 +88,22 @@ def test_gradients_respect_the_masks():
     holder.layer(x).sum().backward()
     rows = adapter.tensors["lora_down.weight"].grad.abs().sum(1)
     assert 0 < (rows == 0).sum() < 8, "a dropped rank gets no gradient"
+
+
+def test_shared_projections_drop_ranks_as_three_separate_ones_do():
+    spec = AdapterSpec(rank=8, rank_dropout=0.5)
+    network = stir(inject({"unet": tiny_unet()}, unet_names(), spec, 0), std=0.1)
+    parameters = [trained.parameter for trained in network.trained()]
+    network.begin(3)
+    together = predict(tiny_unet())
+    gradients = torch.autograd.grad(together.square().sum(), parameters)
+    assert any(len(group.adapters) == 3 for group in network.shared)
+    for adapter in network.adapters:
+        adapter.shared = None
+    alone = predict(tiny_unet())
+    torch.testing.assert_close(together, alone, rtol=1e-5, atol=1e-5)
+    for one, two in zip(gradients, torch.autograd.grad(alone.square().sum(), parameters), strict=True):
+        torch.testing.assert_close(one, two, rtol=1e-3, atol=1e-3 * two.abs().max().item())
+    network.rest()
+    assert not torch.allclose(predict(tiny_unet()), alone)
+    network.remove()

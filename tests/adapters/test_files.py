@@ -19,6 +19,7 @@ from lorakiln.adapters.files.write import write
 from lorakiln.adapters.inject import inject, inject_file
 from lorakiln.adapters.spec import AdapterSpec
 from lorakiln.base.errors import UserError
+from lorakiln.families.header import read as read_header
 from tests.adapters.models import predict, stir, tiny_unet, unet_names
 
 TENSORS = {
@@ -156,6 +157,40 @@ def test_a_bad_file_is_one_line_that_names_it(tmp_path, kind):
     with pytest.raises(UserError, match=KINDS[kind]) as caught:
         read(path)
     assert str(path) in str(caught.value) and "\n" not in str(caught.value)
+
+
+# lengths of a header whose own eight bytes begin as a pickle or a zip archive does
+UNLUCKY = [0x0280, 0x0380, 0x0480, 0x0580, 0x10280, 0x4B50]
+
+
+@pytest.mark.parametrize("length", UNLUCKY)
+def test_a_header_as_long_as_a_pickles_first_bytes_is_no_pickle(tmp_path, length):
+    table = {"x.alpha": {"dtype": "F32", "shape": [], "data_offsets": [0, 4]}}
+    text = json.dumps(table).encode().ljust(length)
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(length.to_bytes(8, "little") + text + torch.tensor(2.0).numpy().tobytes())
+    assert read(path).tensors["x.alpha"] == 2
+    assert read_header(path).entries["x.alpha"].dtype == "F32"
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_a_pickle_under_another_name_is_told_by_how_it_begins(tmp_path, zipped):
+    path = tmp_path / "x.safetensors"
+    torch.save(TENSORS, path, _use_new_zipfile_serialization=zipped)
+    for reader in (read, read_header):
+        with pytest.raises(UserError, match="pickle"):
+            reader(path)
+
+
+@pytest.mark.parametrize("text", ["{", "[1]"])
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_configuration_of_peft_that_cannot_be_read_is_named(tmp_path, text, beside):
+    path = tmp_path / "adapter_model.safetensors"
+    write(path, TENSORS, {} if beside else {"lora_adapter_metadata": text})
+    if beside:
+        (tmp_path / "adapter_config.json").write_text(text)
+    with pytest.raises(UserError, match=r"(adapter_config\.json|'lora_adapter_metadata'): (not JSON|must be a JSON)"):
+        read(path)
 
 
 def test_the_header_says_what_other_programs_look_for():

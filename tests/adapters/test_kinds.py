@@ -174,6 +174,32 @@ LYCORIS = {
         AdapterSpec(kind="loha", **WIDTH, tucker=True),
     ),
     "lokr": (CONVOLUTIONS, {"algo": "lokr", "factor": "4"}, AdapterSpec(kind="lokr", **WIDTH, factor=4)),
+    "tucker locon": (CONVOLUTIONS, {"algo": "locon", "use_tucker": "True"}, AdapterSpec(**WIDTH, tucker=True)),
+    "tucker lokr": (
+        CONVOLUTIONS,
+        {"algo": "lokr", "use_tucker": "True", "factor": "2"},
+        AdapterSpec(kind="lokr", **WIDTH, tucker=True, factor=2),
+    ),
+    "whole lokr": (
+        CONVOLUTIONS,
+        {"algo": "lokr", "full_matrix": "True"},
+        AdapterSpec(kind="lokr", **WIDTH, full_matrix=True),
+    ),
+    "decomposed lokr": (
+        CONVOLUTIONS,
+        {"algo": "lokr", "decompose_both": "True", "factor": "16"},
+        AdapterSpec(kind="lokr", **WIDTH, decompose_both=True, factor=16),
+    ),
+    "dora loha": (
+        CONVOLUTIONS,
+        {"algo": "loha", "dora_wd": "True"},
+        AdapterSpec(kind="loha", **WIDTH, dora=True, dora_axis="output"),
+    ),
+    "dora lokr": (
+        CONVOLUTIONS,
+        {"algo": "lokr", "dora_wd": "True", "factor": "4"},
+        AdapterSpec(kind="lokr", **WIDTH, factor=4, dora=True, dora_axis="output"),
+    ),
 }
 
 

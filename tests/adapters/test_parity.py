@@ -105,12 +105,13 @@ def test_forward_and_gradients_equal_lycoris(name, layer, batch):
         close(gradient, right)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
 @pytest.mark.parametrize("axis", ["input", "output"])
 @pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("name", SPECS)
-def test_dora_forward_equals_lycoris(name, layer, axis):
+def test_dora_forward_equals_lycoris(name, layer, axis, batch):
     spec = with_dora(SPECS[name], axis)
-    holder, network, x = ours(layer, spec, 3)
+    holder, network, x = ours(layer, spec, batch)
     module, _ = lycoris(network, spec)
     assert network.adapters[0].state()["dora_scale"].shape == module.dora_scale.shape
     close(holder.layer(x), module(x))
@@ -127,9 +128,10 @@ def test_gradients_equal_finite_differences(name, layer, axis):
         assert torch.autograd.gradcheck(lambda *_: holder.layer(x), (x, *tensors), fast_mode=True)  # noqa: B023
 
 
-@pytest.mark.parametrize("layer", ["linear", "odd linear", "conv", "strided conv"])
+@pytest.mark.parametrize("batch", [1, 3])
+@pytest.mark.parametrize("layer", LAYERS)
 @pytest.mark.parametrize("options", [{}, {"use_dora": True}, {"use_rslora": True}], ids=str)
-def test_forward_and_gradients_equal_peft(layer, options):
+def test_forward_and_gradients_equal_peft(layer, options, batch):
     from peft import LoraConfig, inject_adapter_in_model
 
     dora = options.get("use_dora", False)
@@ -137,7 +139,7 @@ def test_forward_and_gradients_equal_peft(layer, options):
         rank=3, alpha=1.5, conv_rank=3, conv_alpha=1.5, targets=("*",), rank_stabilised="use_rslora" in options,
         dora=dora, dora_axis="output" if dora else "input",
     )  # fmt: skip
-    holder, network, x = ours(layer, spec, 3)
+    holder, network, x = ours(layer, spec, batch)
     tensors = network.adapters[0].tensors
     source = holder.layer
     copy = type(source)(*_arguments(source)).double()

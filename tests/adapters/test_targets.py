@@ -1,5 +1,7 @@
 """Adapters go where kohya's tools put theirs, or where the patterns say."""
 
+import re
+
 import pytest
 import torch
 from torch import nn
@@ -64,10 +66,57 @@ def test_ranks_by_pattern_the_last_match_winning():
     assert not any("ff_net" in name for name in widths)
 
 
-@pytest.mark.parametrize("spec", [AdapterSpec(targets=("*atn1*",)), AdapterSpec(ranks=(RankRule("nothing", 4),))])
-def test_a_pattern_that_matches_nothing_is_an_error(spec):
-    with pytest.raises(UserError, match="matches no layer"):
-        choose({"unet": tiny_unet()}, unet_names(), spec)
+IDLE = {
+    "targets: the pattern '*atn1*' matches no layer of unet": {"targets": ("*attn2*", "*atn1*")},
+    "ranks: the pattern 'nothing' matches no layer of unet": {"ranks": (RankRule("nothing", 4),)},
+    "exclude: the pattern 'nothing' matches no layer of unet": {"exclude": ("nothing",)},
+    "targets: the pattern '*in_layers_2' matches only convolutions, which need a rank": {
+        "targets": ("*attn1*", "*in_layers_2")
+    },
+    "exclude: the pattern '*in_layers_2' matches only layers that are not": {"exclude": ("*in_layers_2",)},
+    "exclude: the pattern '*attn2*' matches only layers that are not": {
+        "targets": ("*attn1*",),
+        "exclude": ("*attn2*",),
+    },
+    "ranks: the pattern '*attn2*' matches only layers that are not": {
+        "targets": ("*attn1*",),
+        "ranks": (RankRule("*attn2*", 4),),
+    },
+    "ranks: the pattern '*attn1*' matches only layers that are not": {
+        "exclude": ("*attn1*",),
+        "ranks": (RankRule("*attn1*", 4),),
+    },
+}
+
+
+@pytest.mark.parametrize("message", IDLE)
+def test_a_pattern_that_does_nothing_is_an_error(message):
+    with pytest.raises(UserError, match=re.escape(f"adapter.{message}")):
+        choose({"unet": tiny_unet()}, unet_names(), AdapterSpec(**IDLE[message]))
+
+
+def test_a_rule_alone_gives_named_convolutions_a_rank():
+    spec = AdapterSpec(targets=("*in_layers_2",), ranks=(RankRule("*in_layers_2", 3),))
+    chosen = choose({"unet": tiny_unet()}, unet_names(), spec)
+    assert chosen and {rank for _, rank, _ in chosen} == {3}
+
+
+def notes(**options):
+    network = inject({"unet": tiny_unet()}, unet_names(), AdapterSpec(**options), 0)
+    network.remove()
+    return network.notes
+
+
+def test_convolutions_that_the_targets_name_and_nothing_gives_a_rank_are_told():
+    (note,) = notes(targets=("*middle_block*",))
+    assert note.startswith("adapter.conv_rank = 0: 4 convolutions that adapter.targets names")
+    assert not notes(targets=("*middle_block*",), conv_rank=2) and not notes()
+
+
+def test_lokr_tells_which_layers_are_too_small_for_their_rank():
+    (note,) = notes(kind="lokr", rank=8, factor=4)
+    assert re.match(r"adapter\.rank: \d+ of \d+ layers are too small for it, such as lora_unet_\w+ for rank 8", note)
+    assert not notes(kind="lokr", rank=1) and not notes(kind="lokr", full_matrix=True)
 
 
 def test_first_values_depend_on_seed_and_name_alone():

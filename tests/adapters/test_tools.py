@@ -78,6 +78,16 @@ def test_inspection_says_what_is_in_the_file(tmp_path):
     assert found.norms["middle_block_1"] == pytest.approx(square.sqrt().item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_inspection_reads_eight_bit_floats(dtype, tmp_path):
+    tensors, _, _ = made(AdapterSpec(rank=4, targets=("*attn1*",)))
+    save_file({name: tensor.to(dtype).contiguous() for name, tensor in tensors.items()}, tmp_path / "x.safetensors")
+    file = read(tmp_path / "x.safetensors")
+    found = inspect(file, to_kohya(file, unet_names()))
+    assert set(found.dtypes) == {str(dtype).removeprefix("torch.")} and set(found.ranks) == {4}
+    assert all(norm > 0 for norm in found.norms.values())
+
+
 def vars_of(spec):
     return {name: getattr(spec, name) for name in spec.__slots__}
 
@@ -215,6 +225,36 @@ def test_a_lora_merged_into_a_single_file_is_the_lora(name, tmp_path):
         assert not torch.allclose(before, right, atol=1e-2)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_each_of_several_doras_is_reckoned_from_the_bases_own_weight(dtype, tmp_path):
+    base = tiny_sdxl_file(tmp_path / "base.safetensors", dtype=dtype)
+    family = families.load(base, dtype=torch.float32)
+    unet, names = {"unet": family.unet}, {"unet": family.module_names("unet", conv=True)}
+    spec = AdapterSpec(rank=2, dora=True, targets=("*attn1*",))
+    first, second = (stir(inject(unet, names, spec, seed), std=0.2, seed=seed) for seed in (1, 2))
+    second.strength = 0.5
+    with torch.no_grad():
+        pairs = zip(first.adapters, second.adapters, strict=True)
+        right = {one.place.name: one.place.weight + one.weight_change() + two.weight_change() for one, two in pairs}
+    loras = [(first.state_dict(), 1.0), (second.state_dict(), 0.5)]
+    assert into_base(base, loras, tmp_path / "merged.safetensors") == 2 * len(right)
+    merged = load_file(tmp_path / "merged.safetensors")
+    found = {name: merged[key] for key in merged for name, _ in targets(key) if name in right}
+    assert found.keys() == right.keys()
+    near = {"rtol": 1e-5, "atol": 1e-6} if dtype == torch.float32 else {"rtol": 2**-7, "atol": 1e-6}
+    for name, weight in right.items():
+        torch.testing.assert_close(found[name].float(), weight, **near)
+
+
+def test_a_sum_that_the_base_cannot_hold_is_refused(tmp_path):
+    base = tiny_sdxl_file(tmp_path / "base.safetensors", dtype=torch.float16)
+    name = "lora_unet_middle_block_1_proj_in"
+    tensors = {f"{name}.lora_down.weight": torch.ones(1, 64), f"{name}.lora_up.weight": torch.full((64, 1), 1e5)}
+    with pytest.raises(UserError, match=r"middle_block\.1\.proj_in\.weight: .* too large for the base's float16"):
+        into_base(base, [(tensors, 1.0)], tmp_path / "out.safetensors")
+    assert [path.name for path in tmp_path.iterdir()] == ["base.safetensors"]
+
+
 def test_merging_says_what_is_wrong(tmp_path):
     base = tiny_sdxl_file(tmp_path / "base.safetensors")
     tensors = {
@@ -281,6 +321,35 @@ def test_files_of_diffusers_load_here(options, prefix, fresh_unet, tmp_path):
     save_file(state, tmp_path / "x.safetensors", {"lora_adapter_metadata": json.dumps(told, default=str)})
     tensors = to_kohya(read(tmp_path / "x.safetensors"), unet_names())
     torch.testing.assert_close(prediction_of(tensors), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
+@pytest.mark.parametrize("options", [{"alpha_pattern": {"attn2.to_q|1.self_attn.q_proj": 6}}, {"use_rslora": True}], ids=str)
+@pytest.mark.parametrize("part", ["unet", "te1", "te2"])
+@torch.no_grad()
+def test_what_peft_saves_loads_here_at_its_scale(part, options, tmp_path):
+    from peft import LoraConfig, get_peft_model
+
+    family = tiny_family()
+    model, names = family.parts[part], {each: family.module_names(each, conv=True) for each in PARTS}
+
+    def output():
+        if part == "unet":
+            return family.unet(**unet_inputs() | {"encoder_hidden_states": torch.ones(2, 7, 64) * 0.1}).sample
+        return model(torch.arange(10)[None] + 5, output_hidden_states=True).hidden_states[-1]
+
+    config = LoraConfig(r=4, lora_alpha=32, target_modules=["to_q", "q_proj", "fc1"], **options)
+    peer = get_peft_model(model, config)
+    rng = torch.Generator().manual_seed(0)
+    for name, parameter in peer.named_parameters():
+        if "lora_" in name:
+            parameter += torch.randn(parameter.shape, generator=rng) * 0.05
+    expected = output()
+    peer.save_pretrained(tmp_path)
+    peer.unload()
+    tensors = to_kohya(read(tmp_path / "adapter_model.safetensors"), names)
+    inject_file(family.parts, names, tensors)
+    torch.testing.assert_close(output(), expected, rtol=1e-3, atol=1e-3)
 
 
 @torch.no_grad()

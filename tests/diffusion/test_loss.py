@@ -42,15 +42,15 @@ def test_each_sample_has_its_own_threshold():
 @pytest.mark.parametrize(
     ("schedule", "expected"),
     [
-        ("constant", [0.2, 0.2, 0.2]),
-        ("exponential", [2 * 1, 2 * math.sqrt(0.1), 2 * 0.1]),  # t = 0, T/2, T
+        ("constant", [0.1, 0.1, 0.1]),
+        ("exponential", [1, math.sqrt(0.1), 0.1]),  # t = 0, T/2, T
         # SNR 4, 1, 0: sigma 1/2, 1, infinite: (1 - c) / (1 + sigma)^2 + c
-        ("snr", [2 * (0.9 / 2.25 + 0.1), 2 * (0.9 / 4 + 0.1), 2 * 0.1]),
+        ("snr", [0.9 / 2.25 + 0.1, 0.9 / 4 + 0.1, 0.1]),
     ],
 )
-def test_huber_schedules_by_hand_with_scale_two(schedule, expected):
+def test_huber_schedules_by_hand(schedule, expected):
     timestep, snr = torch.tensor([0, 500, 1000]), torch.tensor([4.0, 1.0, 0.0])
-    assert loss.huber_threshold(timestep, snr, schedule, 0.1, 2.0, 1000).tolist() == pytest.approx(expected)
+    assert loss.huber_threshold(timestep, snr, schedule, 0.1, 1000).tolist() == pytest.approx(expected)
 
 
 def test_min_snr_by_hand():

@@ -4,7 +4,10 @@ import pytest
 import torch
 from torch import nn
 
+from lorakiln.optim import flat as flat_module
 from lorakiln.optim.flat import FlatParameters
+from lorakiln.optim.optimizers import optimizers
+from lorakiln.optim.rounding import Rounded
 from tests.optim import problem
 
 
@@ -100,3 +103,43 @@ def test_a_parameter_in_two_groups_or_in_half_precision_is_refused():
         FlatParameters({"a": [tensor], "b": [tensor]})
     with pytest.raises(AssertionError, match="fp32"):
         FlatParameters({"a": [nn.Parameter(torch.zeros(3, dtype=torch.bfloat16))]})
+
+
+def rounded(*values, key=0):
+    flat = FlatParameters({"all": [nn.Parameter(torch.tensor(values))]})
+    flat.round_to_bf16(torch.Generator().manual_seed(key))
+    return flat.groups[0].values
+
+
+def test_rounding_to_bf16_takes_a_neighbour_and_is_right_on_average():
+    """1 + 2^-9 lies a quarter of the way from 1 to the next bf16, 1 + 2^-7; -3 is bf16 itself."""
+    values = rounded(*[1 + 2**-9] * 40_000, -(1 + 2**-9), -3.0, 0.0)
+    up = values[:40_000] == 1 + 2**-7
+    assert torch.equal(values[:40_000], torch.where(up, 1 + 2**-7, 1.0))
+    assert up.float().mean().item() == pytest.approx(0.25, abs=0.01)  # four standard deviations
+    assert values[-3].item() in (-1, -1 - 2**-7) and values[-2:].tolist() == [-3, 0]
+
+
+def test_rounding_to_bf16_is_a_function_of_its_generator():
+    values = torch.randn(500).tolist()
+    assert torch.equal(rounded(*values), rounded(*values))
+    assert not torch.equal(rounded(*values), rounded(*values, key=1))
+    assert torch.equal(rounded(*values).bfloat16().float(), rounded(*values))
+
+
+def test_rounding_in_pieces_reaches_every_value(monkeypatch):
+    monkeypatch.setattr(flat_module, "ROUNDED_AT_ONCE", 7)
+    values = rounded(*torch.randn(100).tolist())
+    assert torch.equal(values.bfloat16().float(), values)
+
+
+def test_steps_too_small_for_bf16_add_up():
+    """A hundred steps of 1e-4 on weights of one: each alone rounds back to one, together they are 0.01."""
+    flat = FlatParameters({"all": [nn.Parameter(torch.ones(4000))]})
+    optimizer = Rounded(optimizers["lion"](flat), flat, seed=0)
+    optimizer.set_lr({"all": 1e-4})
+    for _ in range(100):
+        flat.gradients_buffer.fill_(-1)
+        optimizer.step()
+    assert set(flat.groups[0].values.tolist()) <= {1 + n / 128 for n in range(20)}
+    assert flat.groups[0].values.mean().item() == pytest.approx(1.01, abs=5e-4)

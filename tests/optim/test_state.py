@@ -9,18 +9,28 @@ from safetensors.torch import load, save
 from lorakiln.base.errors import UserError
 from lorakiln.optim.flat import FlatParameters
 from lorakiln.optim.optimizers import optimizers
+from lorakiln.optim.rounding import Rounded
 from tests.optim import problem
 
-# torch's by path keeps its state for each parameter
-NAMES = [*problem.here(), "torch.optim.NAdam"]
+# torch's by path keeps its state for each parameter; the other two keep some of it for each group
+NAMES = [*problem.here(), "torch.optim.NAdam", "prodigyopt.Prodigy", "pytorch_optimizer.Ranger21", "rounded came"]
 OPTIONS = {
+    "prodigyopt.Prodigy": {"use_bias_correction": True, "d0": 1e-3},
+    "pytorch_optimizer.Ranger21": {"num_iterations": 20},
     "prodigy": {"use_bias_correction": True, "weight_decay": 0.01, "d0": 1e-3},
     "adafactor": {"relative_step": True, "beta1": 0.9},
 }
 
 
+def built(name, flat):
+    """An optimizer by its name; "rounded" before it is `Rounded` around it."""
+    rounded, _, plain = name.rpartition(" ")
+    optimizer = optimizers[plain](flat, **OPTIONS.get(plain, {}))
+    return Rounded(optimizer, flat, seed=3) if rounded else optimizer
+
+
 def fresh(name, tensors):
-    optimizer = optimizers[name](problem.flat(tensors), **OPTIONS.get(name, {}))
+    optimizer = built(name, problem.flat(tensors))
 
     def step(number):
         optimizer.set_lr({"unet": problem.rates(number), "te1": problem.rates(number)})
@@ -70,7 +80,7 @@ def test_the_state_of_another_network_is_refused(name):
     optimizer, step = fresh(name, tensors)
     problem.run(tensors, step, 0, 1)
     elsewhere = FlatParameters({"unet": [torch.nn.Parameter(torch.zeros(3, 200))]})
-    other = optimizers[name](elsewhere, **OPTIONS.get(name, {}))
+    other = built(name, elsewhere)
     with pytest.raises(UserError, match="belongs to another network"):
         other.load_state(optimizer.state_tensors(), optimizer.state_scalars())
 
@@ -89,6 +99,9 @@ def test_prodigy_refuses_several_learning_rates():
         ("prodigy", {"beta3": "0.9"}, "beta3 = '0.9': must be a number"),
         ("prodigy", {"slice_p": True}, "slice_p = True: must be a number"),
         ("adamw", {"betas": 0.9}, "betas = 0.9: must be a list of numbers"),
+        ("adamw", {"betas": ["x", 0.9]}, r"betas = \['x', 0.9\]: must be a list of numbers"),
+        ("lion", {"betas": ["0.9", "0.99"]}, r"betas = \['0.9', '0.99'\]: must be a list of numbers"),
+        ("came", {"betas": [True, 0.9, 0.9]}, "must be a list of numbers"),
         ("prodigy", {"d0": 0}, "d0 = 0: must be above 0"),
         ("prodigy", {"growth_rate": 0.5}, "growth_rate = 0.5"),
         ("prodigy", {"slice_p": 2.5}, "slice_p = 2.5"),

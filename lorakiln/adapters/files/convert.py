@@ -1,4 +1,4 @@
-"""From kohya's names to those of diffusers and peft; the way back is `names.to_kohya`."""
+"""From kohya's names to those of diffusers; the way back is `names.to_kohya`."""
 
 import json
 from collections import Counter
@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from lorakiln.adapters.files.modules import Module, modules, scale_one
-from lorakiln.adapters.files.names import Names
+from lorakiln.adapters.files.names import PARTS, Names
+from lorakiln.adapters.files.read import PEFT_CONFIG
 from lorakiln.adapters.lora import DOWN, MID, UP
 from lorakiln.adapters.magnitude import SCALE
 from lorakiln.base.errors import UserError
 
-PREFIXES = {"unet": "unet.", "te1": "text_encoder.", "te2": "text_encoder_2."}
+PREFIXES = {part: start for start, part in PARTS.items()}
 
 
 def to_diffusers(tensors: Mapping[str, Tensor], names: Names) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -40,7 +41,7 @@ def to_diffusers(tensors: Mapping[str, Tensor], names: Names) -> tuple[dict[str,
     config: dict[str, object] = {}
     for part, by_path in ranks.items():
         config |= _config(PREFIXES[part], by_path, part in normalised)
-    return made, {"format": "pt", "lora_adapter_metadata": json.dumps(config, sort_keys=True)}
+    return made, {"format": "pt", PEFT_CONFIG: json.dumps(config, sort_keys=True)}
 
 
 def _refuse(module: Module) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from lorakiln.adapters.files.history import steps
 from lorakiln.adapters.files.modules import Module, modules
 from lorakiln.adapters.files.read import AdapterFile
 from lorakiln.adapters.files.write import hashes
@@ -19,7 +20,8 @@ class Inspection:
     """A file described. Counts are of modules; `norms` are root sums of squares of the changes' Frobenius norms.
 
     `tags` are (tag, share of the most frequent tag's count), most frequent first: a trigger word is in every caption.
-    `hash_matches` is None where the file states no hash, else whether its tensors are those it was written with.
+    `history` is what was done to the tensors since they were trained, the oldest first. `hash_matches` is None where
+    the file states no hash, else whether its tensors are those it was written with.
     """
 
     kinds: Mapping[str, int]
@@ -32,6 +34,7 @@ class Inspection:
     norms: Mapping[str, float]
     training: Mapping[str, str]
     recipe: str
+    history: tuple[Mapping[str, Any], ...]
     trigger_phrase: str
     tags: tuple[tuple[str, float], ...]
     dataset_hash: str
@@ -55,6 +58,7 @@ def inspect(file: AdapterFile, tensors: Mapping[str, torch.Tensor]) -> Inspectio
         norms=_norms(held),
         training={key[3:]: value for key, value in file.metadata.items() if key.startswith("ss_") and len(value) < 200},
         recipe=file.metadata.get("lorakiln.recipe", ""),
+        history=tuple(steps(file.metadata)),
         trigger_phrase=file.metadata.get("modelspec.trigger_phrase", ""),
         tags=_tags(file.metadata.get("ss_tag_frequency", "{}")),
         dataset_hash=file.metadata.get("lorakiln.dataset_hash", ""),

@@ -1,6 +1,5 @@
 """LoRAs merged into one file, or into a single-file base that any program loads."""
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from lorakiln.adapters.files.history import without_hashes
 from lorakiln.adapters.files.modules import Module, modules, scale_one
 from lorakiln.adapters.files.read import refuse_pickle
 from lorakiln.adapters.files.resize import resize
@@ -48,11 +48,12 @@ def together(loras: Strengths, rank: int = 0) -> dict[str, Tensor]:
 
 
 @torch.no_grad()
-def into_base(base: Path, loras: Strengths, out: Path) -> int:
+def into_base(base: Path, loras: Strengths, out: Path, told: Mapping[str, str] | None = None) -> int:
     """Write the SDXL single file `base` with every LoRA added, in the base's dtypes; returns how many weights changed.
 
-    The sums are in fp32, one tensor in memory at a time; of several DoRAs each is reckoned from the base's own weight.
-    Raises UserError for a base that is no single file, and for LoRAs that change none of its layers or unknown ones.
+    `told` is added to the header. The sums are in fp32, one tensor in memory at a time; of several DoRAs each is
+    reckoned from the base's own weight. Raises UserError for a base that is no single file, for LoRAs that change none
+    of its layers or unknown ones, and for a sum that is too large for the base's dtype.
     """
     refuse_pickle(base)
     grouped = [(by_module(tensors), strength) for tensors, strength in loras]
@@ -63,7 +64,7 @@ def into_base(base: Path, loras: Strengths, out: Path) -> int:
             missing = sorted(wanted - {name for key in names for name, _ in targets(key)})
             if missing:
                 raise UserError(f"{base}: has no layer {missing[0]} that a LoRA changes; is it an SDXL single file?")
-            metadata = (file.metadata() or {}) | {"lorakiln.merged": json.dumps([s for _, s in grouped])}
+            metadata = without_hashes(file.metadata() or {}) | dict(told or {})
             shapes = {key: (file.get_slice(key).get_dtype(), list(file.get_slice(key).get_shape())) for key in names}
             order, head = header(shapes, metadata)
             stream.write(head)
@@ -100,12 +101,17 @@ def _merged(key: str, tensor: Tensor, loras: Sequence[tuple[Mapping, float]]) ->
             if name not in held:
                 continue
             if not count:
-                total = tensor.float()
+                total = tensor.to(torch.float32, copy=True)  # the next change is reckoned from `tensor` again
             size = len(tensor) // 3
             part = slice(None) if rows == slice(None) else slice(rows.start * size, rows.stop * size)
             total[part] += _change(name, tensor[part].float(), held[name], strength)
             count += 1
-    return total.to(tensor.dtype), count
+    merged = total.to(tensor.dtype)
+    if count and not torch.isfinite(merged.float()).all():
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        cause = f"too large for the base's {dtype}" if torch.isfinite(total).all() else "not a finite number"
+        raise UserError(f"{key}: with the LoRAs added a weight is {cause}; nothing was written")
+    return merged, count
 
 
 def _change(name: str, weight: Tensor, held: Mapping[str, Tensor], strength: float) -> Tensor:

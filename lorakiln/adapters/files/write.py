@@ -22,8 +22,14 @@ CODES = {
     torch.float32: "F32",
     torch.float16: "F16",
     torch.bfloat16: "BF16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.float8_e5m2: "F8_E5M2",
     torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
     torch.uint8: "U8",  # what an 8-bit optimizer keeps
+    torch.bool: "BOOL",
 }
 LEGACY_START, LEGACY_LENGTH = 0x100000, 0x10000  # where AUTOMATIC1111's first hash looked
 
@@ -102,4 +108,5 @@ def _as(tensor: Tensor, name: str, dtype: str) -> Tensor:
 
 
 def _bytes_each(code: str) -> int:
-    return next((int(digits) // 8 for digits in ("64", "32", "16", "8") if digits in code), 1)
+    kind = code.partition("_")[0]
+    return next((int(digits) // 8 for digits in ("64", "32", "16") if kind.endswith(digits)), 1)

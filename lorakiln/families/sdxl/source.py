@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from lorakiln.base import pickles
 from lorakiln.base.errors import UserError, nearest
 from lorakiln.families import header
 from lorakiln.families.header import Entry
@@ -179,7 +180,7 @@ def _weight_files(folder: Path) -> list[Path]:
                 return [file]
     for index in sorted(folder.glob("*.safetensors.index*.json")):
         return [folder / name for name in sorted(set(json.loads(index.read_text())["weight_map"].values()))]
-    pickled = next((file for file in sorted(folder.iterdir()) if file.suffix in header.PICKLES), None)
+    pickled = next((file for file in sorted(folder.iterdir()) if file.suffix in pickles.SUFFIXES), None)
     if pickled:
         raise UserError(f"{pickled}: only .safetensors is read; {header.HOW_TO_CONVERT}")
     raise UserError(f"{folder}: has no .safetensors file")
