@@ -1,5 +1,7 @@
 """Arguments of sd-scripts and keys of kohya's GUI that no setting of Kiln stands for, each with the reason."""
 
+from collections.abc import Iterable
+
 from lorakiln.exchange.report import Fate, Sheet
 
 SPEED = "moves memory or speed, never the result"
@@ -8,7 +10,6 @@ LAUNCH = "start several processes with torchrun instead"
 HUB = "Kiln uploads nothing"
 TEXT = "Kiln writes its own header"
 LOG = "Kiln writes events.jsonl and TensorBoard files into the run's folder"
-VALIDATION = "Kiln holds pictures out by itself"
 
 # argument -> fate and reason where it has a value; without one it is off and has no effect
 REASONS: dict[str, tuple[Fate, str]] = {
@@ -23,7 +24,9 @@ REASONS: dict[str, tuple[Fate, str]] = {
     **dict.fromkeys(["xformers", "sdpa", "mem_eff_attn"], ("no-effect", ATTENTION)),
     **dict.fromkeys(
         ["multi_gpu", "num_processes", "num_machines", "gpu_ids", "main_process_port", "deepspeed",
-         "extra_accelerate_launch_args"],
+         "extra_accelerate_launch_args", "zero_stage", "zero3_init_flag", "zero3_save_16bit_model",
+         "fp16_master_weights_and_gradients", "offload_optimizer_device", "offload_optimizer_nvme_path",
+         "offload_param_device", "offload_param_nvme_path"],
         ("unsupported", LAUNCH),
     ),
     **dict.fromkeys(
@@ -39,14 +42,11 @@ REASONS: dict[str, tuple[Fate, str]] = {
     ),
     **dict.fromkeys(
         ["logging_dir", "log_with", "log_prefix", "log_tracker_name", "log_tracker_config", "wandb_run_name",
-         "log_config", "wandb_api_key", "console_log_file", "console_log_level"],
+         "log_config", "wandb_api_key", "console_log_file", "console_log_level", "console_log_simple"],
         ("unsupported", LOG),
     ),
-    **dict.fromkeys(
-        ["validation_split", "validation_seed", "validate_every_n_steps", "validate_every_n_epochs",
-         "max_validation_steps"],
-        ("unsupported", VALIDATION),
-    ),
+    "validation_seed": ("unsupported", "which pictures are held out follows from 'seed' and their contents"),
+    "max_validation_steps": ("unsupported", "Kiln measures every held-out picture"),
     "clip_skip": ("no-effect", "SDXL training never reads it: the layer before the last is always used"),
     "scale_weight_norms": ("unsupported", "Kiln does not limit the size of weights; weight_decay shrinks them"),
     "v_pred_like_loss": ("unsupported", "Kiln has no such loss"),
@@ -63,6 +63,7 @@ REASONS: dict[str, tuple[Fate, str]] = {
     "base_weights_multiplier": ("unsupported", "merge that LoRA into the base first"),
     "dataset_class": ("unsupported", "Kiln reads folders"),
     "in_json": ("unsupported", "write the captions into files beside the pictures"),
+    "prior_loss_weight": ("no-effect", "there are no regularisation pictures"),
     "dataset_repeats": ("no-effect", "read together with in_json only"),
     "debug_dataset": ("unsupported", "would show pictures instead of training"),
     "initial_epoch": ("unsupported", "Kiln's --resume knows where it was"),
@@ -73,9 +74,6 @@ REASONS: dict[str, tuple[Fate, str]] = {
     "config_file": ("unsupported", "import that file by itself"),
     "dataset_config": ("unsupported", "import that file by itself, and take over its [[dataset]] tables"),
     "stop_text_encoder_training": ("no-effect", "never reached the training of a LoRA"),
-    "use_8bit_adam": ("unsupported", "old form of optimizer_type = 'AdamW8bit'"),
-    "use_lion_optimizer": ("unsupported", "old form of optimizer_type = 'Lion'"),
-    "offload_optimizer_device": ("unsupported", "belongs to DeepSpeed"),
 }  # fmt: skip
 # values that mean "as if it were not there"
 NEUTRAL = {
@@ -84,14 +82,14 @@ NEUTRAL = {
 }  # fmt: skip
 
 
-def rest(sheet: Sheet) -> None:
-    """Rows for every argument that has none yet, and has a reason here."""
-    for name in list(sheet.given):
+def rest(sheet: Sheet, only: Iterable[str] | None = None) -> None:
+    """Rows for every argument (of those in `only`, if given) that has none yet, and has a reason here."""
+    for name in list(sheet.given if only is None else only):
         if sheet.told(name) or name not in REASONS:
             continue
         fate, why = REASONS[name]
         value = sheet.given[name].read
-        off = value in (None, "", False, 0) or (name in NEUTRAL and value == NEUTRAL[name])
+        off = value is None or value == "" or not value or (name in NEUTRAL and value == NEUTRAL[name])
         if off and why not in (SPEED, ATTENTION) and name != "clip_skip":
             sheet.no_effect(name, "off" if isinstance(sheet.given[name].value, bool) else "empty or 0: off")
         else:

@@ -8,7 +8,7 @@ from typing import Any
 import tomlkit
 
 from lorakiln.base.settings import Dataset, Recipe
-from lorakiln.exchange.network import BLOCKS
+from lorakiln.exchange.blocks import BLOCKS
 from lorakiln.exchange.pictures import CAPTIONS
 
 OPTIMIZERS = {

@@ -6,7 +6,7 @@ from typing import Any
 from lorakiln.base.settings import Recipe
 from lorakiln.exchange.export import Exported, export, prompt_lines
 from lorakiln.exchange.kohya_gui import HANDED, LYCORIS, RENAMED
-from lorakiln.exchange.network import lokr_splits_small_factor
+from lorakiln.exchange.lycoris import splits_small_factor
 
 KEYS = {name: key for key, name in RENAMED.items() if key != "lora_network_weights"}
 # arguments that have a field in the GUI, under their own name or one of KEYS
@@ -97,9 +97,7 @@ def _network(recipe: Recipe, out: Exported, table: dict[str, Any], extra: dict[s
     if adapter.kind == "lokr" and "use_tucker" in network:
         network["use_cp"] = network.pop("use_tucker")
     # the GUI hands every LoKr "decompose_both=False", which LyCORIS takes for true
-    forced = (
-        adapter.kind == "lokr" and not adapter.decompose_both and lokr_splits_small_factor(adapter.rank, adapter.factor)
-    )
+    forced = adapter.kind == "lokr" and not adapter.decompose_both and splits_small_factor(adapter.rank, adapter.factor)
     handed = HANDED[table["LoRA_type"]]
     for name in handed:
         table[name] = network.get(name, 0 if name in ("rank_dropout", "module_dropout") else "")

@@ -1,5 +1,6 @@
 """kohya_ss's GUI presets: what the GUI makes of a saved .json before sd-scripts sees it, key by key."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -8,7 +9,7 @@ from lorakiln.exchange import elsewhere
 from lorakiln.exchange.arguments import ARGUMENTS, Unreadable, overlay, parse_command_line, read_value
 from lorakiln.exchange.network import PREFIX
 from lorakiln.exchange.report import Given, Key, Sheet
-from lorakiln.exchange.sd_scripts import DEFAULTS, network_args_row, translate, with_network_args
+from lorakiln.exchange.sd_scripts import DEFAULTS, network_args_row, together, translate, with_network_args
 
 # what a fresh GUI shows where a preset is silent
 GUI_DEFAULTS = DEFAULTS | {
@@ -20,8 +21,22 @@ GUI_DEFAULTS = DEFAULTS | {
 RENAMED = {
     "max_resolution": "resolution", "optimizer": "optimizer_type", "lora_network_weights": "network_weights",
     "sdxl_cache_text_encoder_outputs": "cache_text_encoder_outputs", "sdxl_no_half_vae": "no_half_vae",
-    "lowvram": "lowram",
 }  # fmt: skip
+# arguments of sd-scripts for which the GUI has no field: a preset's key of that name leads nowhere
+_LACKING = """alpha_mask base_weights base_weights_multiplier cache_info cache_text_encoder_outputs
+    cache_text_encoder_outputs_to_disk caption_extention caption_prefix caption_separator caption_suffix
+    caption_tag_dropout_rate conditioning_data_dir config_file console_log_file console_log_level
+    console_log_simple cpu_offload_checkpointing dataset_class dataset_repeats ddp_gradient_as_bucket_view
+    ddp_static_graph ddp_timeout debug_dataset deepspeed disable_mmap_load_safetensors enable_wildcard
+    face_crop_aug_range fp8_base_unet fused_backward_pass in_json initial_epoch initial_lr_from_state
+    initial_step keep_tokens_separator log_prefix lowram lr_decay_steps lr_scheduler_min_lr_ratio
+    lr_scheduler_timescale max_validation_steps network_args network_module network_train_text_encoder_only
+    network_train_unet_only no_half_vae no_metadata optimizer_type output_config resize_interpolation resolution
+    sample_at_first save_n_epoch_ratio sdpa secondary_separator skip_cache_check skip_until_initial_step
+    text_encoder_batch_size token_warmup_min token_warmup_step tokenizer_cache_dir torch_compile
+    use_lion_optimizer validate_every_n_epochs validate_every_n_steps validation_seed validation_split
+    zero_stage zero_terminal_snr"""
+LACKING = set(_LACKING.split())
 # text in a number's place: the GUI reads int(text) or float(text), and takes this where that fails
 INTEGERS = {
     "clip_skip": 0, "epoch": 0, "gradient_accumulation_steps": 0, "keep_tokens": 0, "lr_warmup": 0,
@@ -37,8 +52,12 @@ LYCORIS = {
     "LyCORIS/DyLoRA": "dylora", "LyCORIS/GLoRA": "glora", "LyCORIS/Diag-OFT": "diag-oft", "LyCORIS/BOFT": "boft",
     "LyCORIS/Native Fine-Tuning": "full",
 }  # fmt: skip
-MODULES = {"Standard": "networks.lora", "Kohya LoCon": "networks.lora", "LoRA-FA": "networks.lora_fa",
-           "Kohya DyLoRA": "networks.dylora", "Flux1": "networks.lora_flux"}  # fmt: skip
+MODULES = {
+    "Standard": "networks.lora", "Kohya LoCon": "networks.lora", "LoRA-FA": "networks.lora_fa",
+    "Kohya DyLoRA": "networks.dylora", "Flux1": "networks.lora_flux", "Flux1 OFT": "networks.oft_flux",
+    "Kohya LoHa": "networks.loha", "Kohya LoKr": "networks.lokr",
+}  # fmt: skip
+_LORAPLUS = ("loraplus_lr_ratio", "loraplus_unet_lr_ratio", "loraplus_text_encoder_lr_ratio")
 _BLOCKS = ("down_lr_weight", "mid_lr_weight", "up_lr_weight", "block_lr_zero_threshold", "block_dims", "block_alphas",
            "conv_block_dims", "conv_block_alphas", "rank_dropout", "module_dropout")  # fmt: skip
 _LYCORIS = (
@@ -65,8 +84,15 @@ HANDED = {
     "LyCORIS/GLoRA": ("conv_dim", "conv_alpha", "rank_dropout", "module_dropout", "rank_dropout_scale", "train_norm"),
     "LyCORIS/Diag-OFT": (*_LYCORIS, "use_tucker", "constrain", "rescaled"),
     "LyCORIS/BOFT": (*_LYCORIS, "use_tucker", "constrain", "rescaled"),
-}
-NETWORK_KEYS = {key for keys in HANDED.values() for key in keys}
+    "LyCORIS/Native Fine-Tuning": (
+        "rank_dropout", "module_dropout", "use_tucker", "use_scalar", "rank_dropout_scale", "train_norm",
+    ),
+    "Kohya LoHa": ("conv_dim", "conv_alpha", "use_tucker", "rank_dropout", "module_dropout"),
+    "Kohya LoKr": ("conv_dim", "conv_alpha", "use_tucker", "factor", "rank_dropout", "module_dropout"),
+}  # fmt: skip
+# what the GUI hands LyCORIS where a preset has no such key
+LYCORIS_DEFAULTS = {"conv_dim": "1", "conv_alpha": "1", "decompose_both": "False"}
+NETWORK_KEYS = {key for keys in HANDED.values() for key in keys} | set(_LORAPLUS)
 GONE = {
     "no_token_padding": "has no effect when a LoRA is trained",
     "stop_text_encoder_training_pct": "the GUI never handed it on",
@@ -76,10 +102,9 @@ GONE = {
     "model_list": "only a list on the screen",
     "save_as_bool": "a button of the GUI",
     "train_blocks": "belongs to Flux",
-    "loraplus_lr_ratio": "the GUI writes it where sd-scripts does not look (it belongs into network_args)",
-    "loraplus_unet_lr_ratio": "the GUI writes it where sd-scripts does not look (it belongs into network_args)",
-    "loraplus_text_encoder_lr_ratio": "the GUI writes it where sd-scripts does not look (it belongs into network_args)",
+    "lowvram": elsewhere.SPEED,
 }
+FAMILIES = {"flux1_checkbox": "Flux", "sd3_checkbox": "SD 3"}
 FLUX = {
     "ae", "clip_l", "t5xxl", "t5xxl_max_token_length", "discrete_flow_shift", "model_prediction_type", "split_mode",
     "timestep_sampling", "guidance_scale", "apply_t5_attn_mask", "mem_eff_save", "flux1_cache_text_encoder_outputs",
@@ -111,24 +136,29 @@ def preset(table: Mapping[str, Any]) -> tuple[Sheet, list[str]]:
     sheet = Sheet(with_network_args(merged), keys.defaults)
     unique = {row.key: row for row in [*keys.rows, *overridden, *extra_rows]}
     sheet.add(unique.values())
-    if EXTRA in table:
-        parts = [*given, *extra_rows]
-        fate = "mapped" if parts else "no-effect"
-        sheet.add(
-            [Key(EXTRA, table[EXTRA], fate, "", "a command line; each of its parts has a line" if parts else "empty")]
-        )
     asked = translate(sheet)
     network_args_row(sheet)
+    if EXTRA in table:
+        parts = [row for row in sheet.rows.values() if row.key.startswith(f"{EXTRA}:")]
+        fate, to = together(parts)
+        why = "a command line; each of its parts has a line" if parts else "empty"
+        sheet.add([Key(EXTRA, table[EXTRA], fate, to, why)])
     _dropped_zeros(sheet)
     return sheet, asked
 
 
 def _dropped_zeros(sheet: Sheet) -> None:
     """Say it where the GUI's way of leaving out a 0 brings another value in."""
-    for name in ("max_grad_norm", "prior_loss_weight", "multires_noise_discount", "bucket_reso_steps"):
+    for name in (
+        "max_grad_norm",
+        "prior_loss_weight",
+        "multires_noise_discount",
+        "bucket_reso_steps",
+        "max_train_steps",
+    ):
         given = sheet.given.get(name)
         if given and given.key and given.read is None and sheet.rows[given.key].fate == "mapped":
-            why = f"the GUI leaves out a 0, so sd-scripts' own {sheet.defaults[name]} comes in"
+            why = f"the GUI leaves out a 0, so sd-scripts' own {DEFAULTS.get(name)} comes in"
             sheet.rows[given.key] = replace(sheet.rows[given.key], why=why)
 
 
@@ -143,8 +173,7 @@ class Keys:
         self.by_epoch = False
         self.sdxl = table.get("sdxl") is True
         self.kind = str(table.get("LoRA_type", "Standard"))
-        if "optimizer" not in table:
-            self.defaults["optimizer_type"] = "AdamW8bit" if table.get("use_8bit_adam") else "AdamW"
+        self.family = next((name for key, name in FAMILIES.items() if table.get(key)), "")
 
     def tell(self, key: str, fate: Any, why: str) -> None:
         if key in self.table:
@@ -156,16 +185,15 @@ class Keys:
         if value is None:
             return None
         try:
-            if key in INTEGERS:
-                return int(value)
-            return float(value)
-        except (ValueError, TypeError):
+            number = int(value) if key in INTEGERS else float(value)
+            return number if math.isfinite(number) else INTEGERS.get(key, NUMBERS.get(key, 0))
+        except (ValueError, TypeError, OverflowError):
             return INTEGERS.get(key, NUMBERS.get(key, 0))
 
     def give(self, name: str, key: str, value: Any) -> None:
         """Hand an argument on. The GUI leaves out what is empty, false or 0, so that sd-scripts' default comes in."""
         try:
-            read = None if value in ("", None, False, 0) else read_value(name, value)
+            read = read_value(name, value) if value else None
         except Unreadable as error:
             self.tell(key, "invalid", str(error))
             return
@@ -176,27 +204,41 @@ class Keys:
     def plain(self) -> None:
         """Keys that are handed on one by one, and those that lead nowhere."""
         later = {"LoRA_type", "LyCORIS_preset", EXTRA, "epoch", "max_train_epochs", "max_train_steps", "lr_warmup",
-                 "learning_rate", "unet_lr", "text_encoder_lr", "noise_offset", "noise_offset_type",
+                 "lr_warmup_steps", "learning_rate", "unet_lr", "text_encoder_lr", "noise_offset", "noise_offset_type",
                  "adaptive_noise_scale", "multires_noise_iterations", "multires_noise_discount"}  # fmt: skip
         later |= NETWORK_KEYS
         for key in self.table:
             if key in later:
                 continue
             if key in ("optimizer_args", "lr_scheduler_args"):
-                self.give(key, key, str(self.table[key]).replace('"', "").split())
-            elif key in RENAMED or key in ARGUMENTS:
-                self._plain(key, RENAMED.get(key, key))
-            elif key in ("sdxl", "flux1_checkbox"):
+                self.give(key, key, str(self.table[key] or "").replace('"', "").split())
+            elif key == "sdxl" or key in FAMILIES:
                 self._family(key)
             elif key in FLUX:
-                flux = bool(self.table.get("flux1_checkbox"))
-                self.tell(key, "unsupported" if flux and self.table[key] else "no-effect", "belongs to Flux")
+                flux = self.family == "Flux" and self.table[key]
+                self.tell(key, "unsupported" if flux else "no-effect", "belongs to Flux")
+            elif key in LACKING:
+                self.tell(key, "no-effect", "the GUI has no such field and passes over it")
+            elif key in GONE:
+                self.tell(key, "no-effect", GONE[key])
+            elif key == "use_8bit_adam":
+                self._eight_bits()
+            elif key == "network_weights" and self.table.get("lora_network_weights") is not None:
+                self.tell(key, "no-effect", "lora_network_weights, its old name, takes its place")
+            elif key in RENAMED or key in ARGUMENTS:
+                self._plain(key, RENAMED.get(key, key))
             elif key in elsewhere.REASONS:
                 self.given[key] = Given(key, self.table[key], self.table[key])
             else:
-                self.tell(key, "no-effect", GONE.get(key, "the GUI knows no such key and passes over it"))
-        if "sdxl" not in self.table and not self.table.get("flux1_checkbox"):
-            self.sdxl = False
+                self.tell(key, "no-effect", "the GUI knows no such key and passes over it")
+
+    def _eight_bits(self) -> None:
+        """The old switch names the optimizer in presets that do not."""
+        value = self.table["use_8bit_adam"]
+        if "optimizer" in self.table:
+            self.tell("use_8bit_adam", "no-effect", "'optimizer' decides")
+        else:
+            self.given["optimizer_type"] = Given("use_8bit_adam", value, "AdamW8bit" if value else "AdamW")
 
     def _plain(self, key: str, name: str) -> None:
         value = self.number(key) if key in INTEGERS or key in NUMBERS else self.table[key]
@@ -204,8 +246,6 @@ class Keys:
             self.given[name] = Given(key, self.table[key], True)
         elif key == "clip_skip" and not self.sdxl and value not in (0, 1):
             self.tell(key, "unsupported", "on SD 1.5 it picks the text encoder's layer; Kiln trains SDXL")
-        elif key == "resolution" or key == "use_8bit_adam":
-            self.tell(key, "no-effect", "the GUI knows no such key" if key == "resolution" else "'optimizer' decides")
         elif (name == "no_half_vae" and not self.sdxl) or (name == "cache_text_encoder_outputs" and not self.sdxl):
             self.tell(key, "no-effect", "read for SDXL only")
         else:
@@ -214,10 +254,10 @@ class Keys:
     def _family(self, key: str) -> None:
         if key == "sdxl" and self.sdxl:
             self.rows.append(Key(key, True, "mapped", "base", "Kiln trains SDXL"))
-        elif key == "flux1_checkbox" and not self.table[key]:
+        elif key in FAMILIES and not self.table[key]:
             self.tell(key, "no-effect", "off")
         else:
-            what = "Flux" if key == "flux1_checkbox" else "SD 1.5 or 2"
+            what = FAMILIES.get(key) or self.family or "SD 1.5 or 2"
             self.tell(key, "unsupported", f"the preset is for {what}; the recipe is for SDXL")
 
     def network(self) -> None:
@@ -233,31 +273,35 @@ class Keys:
                 self.given[PREFIX + "preset"] = Given("LyCORIS_preset", *[self.table["LyCORIS_preset"]] * 2)
             else:
                 self.tell("LyCORIS_preset", "no-effect", f"{self.kind} does not read it")
-        handed = HANDED.get(self.kind, ())
-        for key in NETWORK_KEYS & self.table.keys():
+        handed = (*HANDED.get(self.kind, ()), *_LORAPLUS)
+        for key in [key for key in self.table if key in NETWORK_KEYS]:
             value = self.table[key]
             if key not in handed:
                 self.tell(key, "no-effect", f"the GUI does not hand it on for {self.kind}")
-            elif lycoris or key in ("conv_dim", "conv_alpha"):
+            elif key in _LORAPLUS or not (lycoris or key in ("conv_dim", "conv_alpha")):
+                self.given[PREFIX + key] = Given(key, value, str(value) if value else None)
+            else:
                 name = "block_size" if key == "unit" else key
                 self.given[PREFIX + name] = Given(key, value, str(value))
-            else:
-                self.given[PREFIX + key] = Given(key, value, str(value) if value else None)
         if lycoris:
-            self.defaults |= {PREFIX + key: "1" for key in ("conv_dim", "conv_alpha") if key not in self.table}
+            self.defaults |= {PREFIX + key: value for key, value in LYCORIS_DEFAULTS.items()
+                              if key in handed and key not in self.table}  # fmt: skip
 
     def noise(self) -> None:
         """noise_offset or multi-resolution noise: the type on the screen says which of them is handed on."""
         kind = str(self.table.get("noise_offset_type") or "Original")
-        offset = kind == "Original"
-        self.tell(
-            "noise_offset_type", "mapped", f"'{kind}': {'noise_offset' if offset else 'multires noise'} is the one used"
-        )
+        offset, multires = kind == "Original", kind == "Multires"
+        if "noise_offset_type" in self.table:
+            to = "loss.noise_offset" if offset else "loss.multires_levels" if multires else ""
+            why = f"'{kind}': {'noise_offset' if offset else 'multires noise'} is the one used"
+            row = Key("noise_offset_type", self.table["noise_offset_type"], "mapped" if to else "invalid", to,
+                      why if to else "must be Original or Multires")  # fmt: skip
+            self.rows.append(row)
         for key, wanted in (
             ("noise_offset", offset),
             ("adaptive_noise_scale", offset),
-            ("multires_noise_iterations", not offset),
-            ("multires_noise_discount", not offset),
+            ("multires_noise_iterations", multires),
+            ("multires_noise_discount", multires),
         ):
             if key not in self.table:
                 continue
@@ -267,7 +311,7 @@ class Keys:
                 self.tell(key, "no-effect", f"noise_offset_type is '{kind}'")
 
     def length(self) -> None:
-        """max_train_epochs decides, then max_train_steps, then epoch. lr_warmup is a percentage."""
+        """max_train_epochs decides, then max_train_steps, then epoch."""
         epochs, steps = self.number("max_train_epochs") or 0, self.number("max_train_steps") or 0
         epoch = self.number("epoch")
         epoch = 1 if epoch is None else epoch
@@ -279,6 +323,8 @@ class Keys:
             self.tell("epoch", "no-effect", f"max_train_epochs = {epochs} decides")
         elif steps:
             self.tell("epoch", "no-effect", f"max_train_steps = {steps} decides")
+        elif self.table.get("dataset_config"):
+            self.tell("epoch", "no-effect", "with dataset_config the GUI counts no steps: sd-scripts' own 1600 come in")
         else:
             self.by_epoch = True
             for key in ("max_train_epochs", "max_train_steps"):
@@ -287,20 +333,20 @@ class Keys:
             self.given["max_train_epochs"] = Given(
                 "epoch" if "epoch" in self.table else "", self.table.get("epoch"), max(1, epoch)
             )
-        self._warmup(epochs, steps, max(1, epoch))
+        self._warmup()
 
-    def _warmup(self, epochs: int, steps: int, epoch: int) -> None:
-        percent = self.number("lr_warmup")
-        percent = 10 if percent is None else percent
-        warmup: float = 0
-        if percent and steps:
-            warmup = round(percent * steps / 100)
-        elif percent:
-            # the GUI counts the steps of 'epoch' even where max_train_epochs is what is trained
-            warmup = percent / 100 * epoch / (epochs or epoch)
-        self.defaults["lr_warmup_steps"] = warmup
+    def _warmup(self) -> None:
+        """lr_warmup_steps, today's field, beats the percentage; that is a share of the run."""
+        percent, steps = self.number("lr_warmup"), self.number("lr_warmup_steps") or 0
+        share = (10 if percent is None else percent) / 100
+        self.defaults["lr_warmup_steps"] = share or 0
+        if steps > 0:
+            self.tell("lr_warmup", "no-effect", "lr_warmup_steps takes its place")
+            self.given["lr_warmup_steps"] = Given("lr_warmup_steps", self.table["lr_warmup_steps"], int(steps))
+            return
         if "lr_warmup" in self.table:
-            self.given["lr_warmup_steps"] = Given("lr_warmup", self.table["lr_warmup"], warmup)
+            self.given["lr_warmup_steps"] = Given("lr_warmup", self.table["lr_warmup"], share or 0)
+        self.tell("lr_warmup_steps", "no-effect", "0: lr_warmup decides")
 
     def rates(self) -> None:
         """0 means empty: both 0, and both parts train at learning_rate; one of them 0, and that part is not trained."""

@@ -3,7 +3,8 @@
 from typing import Any
 
 from lorakiln.exchange.arguments import parse_pairs
-from lorakiln.exchange.report import Sheet
+from lorakiln.exchange.report import STRONGEST, Fate, Given, Sheet
+from lorakiln.exchange.schedule import schedule
 
 # their names in lower case -> ours; a dotted path goes by its last word
 NAMES = {
@@ -38,23 +39,44 @@ IDLE = {
     "log_every": "printing only", "min_8bit_size": "memory only", "is_paged": "memory only",
     "optim_bits": "memory only", "block_wise": "memory only", "percentile_clipping": "only with block_wise off",
 }  # fmt: skip
-SCHEDULES = {
-    "constant": "constant", "constant_with_warmup": "constant", "linear": "linear", "cosine": "cosine",
-    "cosine_with_restarts": "cosine_restarts", "polynomial": "polynomial", "cosine_with_min_lr": "cosine",
-    "warmup_stable_decay": "wsd",
+# options that these have there and Kiln's have not, with the value at which they do nothing
+ABSENT: dict[str, dict[str, Any]] = {
+    "adamw": {"amsgrad": False, "maximize": False, "differentiable": False},
+    "adamw8bit": {"amsgrad": False},
+    "lion": {"use_triton": False, "decoupled_weight_decay": False},
+    "came": {"weight_decouple": True, "fixed_decay": False, "ams_bound": False, "maximize": False},
+}
+SWITCHES = {"decouple", "use_bias_correction", "safeguard_warmup", "scale_parameter", "relative_step", "warmup_init"}
+BETAS = {"came": 3}  # two for every other
+# what `torch.optim` has, which is where a name without a dot is looked for
+TORCH = {
+    "ASGD", "Adadelta", "Adafactor", "Adagrad", "Adam", "AdamW", "Adamax", "LBFGS", "Muon", "NAdam", "RAdam", "RMSprop",
+    "Rprop", "SGD", "SparseAdam",
 }  # fmt: skip
 LIKE_PRODIGY = "Kiln has no D-Adaptation; Prodigy, which grew out of it, stands in: compare before you rely on it"
 
 
 def optimizer(sheet: Sheet) -> None:
     """Fill [optim] and the rows of every argument about it."""
+    _old_switches(sheet)
     _name(sheet)
     _options(sheet)
     _rates(sheet)
-    _schedule(sheet)
+    schedule(sheet)
     clip = sheet.value("max_grad_norm")
     sheet.set("optim.clip", float(clip))
     sheet.mapped("max_grad_norm", "optim.clip", float(clip))
+
+
+def _old_switches(sheet: Sheet) -> None:
+    """--use_8bit_adam and --use_lion_optimizer name the optimizer where nothing else does."""
+    for name, optimizer in (("use_8bit_adam", "AdamW8bit"), ("use_lion_optimizer", "Lion")):
+        if not sheet.has(name) or sheet.told(name):
+            continue
+        if sheet.has("optimizer_type"):
+            sheet.invalid(name, "stops beside another optimizer")
+        else:
+            sheet.given["optimizer_type"] = Given(sheet.given[name].key, sheet.given[name].value, optimizer)
 
 
 def _name(sheet: Sheet) -> None:
@@ -63,9 +85,12 @@ def _name(sheet: Sheet) -> None:
     if word in NAMES and not (text.startswith("torch.") and word != "adamw"):
         sheet.set("optim.name", NAMES[word])
         sheet.mapped("optimizer_type", "optim.name", NAMES[word], NOTES.get(word, ""))
-    elif word.startswith(("dadapt", "dadaptation")):
+    elif word.startswith("dadapt"):
         sheet.set("optim.name", "prodigy")
         sheet.unsupported("optimizer_type", LIKE_PRODIGY)
+    elif "prodigy" in word:
+        sheet.set("optim.name", "prodigy")
+        sheet.unsupported("optimizer_type", f"Kiln has no {text.rpartition('.')[2]}; its Prodigy stands in")
     elif word.endswith("schedulefree"):
         sheet.unsupported("optimizer_type", "Kiln has no schedule-free optimizer; the recipe takes adamw instead")
         sheet.set("optim.name", "adamw")
@@ -73,6 +98,9 @@ def _name(sheet: Sheet) -> None:
         sheet.set("optim.name", "torch.optim.SGD")
         sheet.set("optim.options", {"momentum": 0.9, "nesterov": True})
         sheet.mapped("optimizer_type", "optim.name", "torch.optim.SGD", "with momentum 0.9 and nesterov")
+    elif "." not in text and text not in TORCH:
+        sheet.set("optim.name", "adamw")
+        sheet.invalid("optimizer_type", f"sd-scripts has no optimizer '{text}'; the recipe takes adamw")
     else:
         path = text if "." in text else f"torch.optim.{text}"
         sheet.set("optim.name", path)
@@ -85,49 +113,90 @@ def _options(sheet: Sheet) -> None:
     pairs, wrong = parse_pairs(words)
     if name in ("came", "adafactor") and isinstance(pairs.get("eps"), list) and len(pairs["eps"]) == 2:
         pairs["eps1"], pairs["eps2"] = pairs.pop("eps")
+        if "optimizer_args.eps" in sheet.given:
+            sheet.given["optimizer_args.eps1"] = sheet.given["optimizer_args.eps2"] = sheet.given["optimizer_args.eps"]
     options = dict(sheet.setting("optim.options") or {})
     if name == "adafactor":
         relative = bool(pairs.get("relative_step", True) or pairs.get("warmup_init", False))
         options |= {"scale_parameter": True, "relative_step": relative}
         if "relative_step" in pairs:
             pairs["relative_step"] = relative
-    known = OPTIONS.get(name)
-    taken = {key: value for key, value in pairs.items() if known is None or key in known}
-    options |= taken
-    sheet.set("optim.options", {k: _plain(v) for k, v in options.items() if v is not None})
+    taken, told = _sorted_out(sheet, name, pairs)
+    sheet.set("optim.options", options | taken)
     for key in pairs:
-        _one_option(sheet, key, taken)
-    if "optimizer_args" not in sheet.given:
-        return
-    idle = [f"{key}: {IDLE[key]}" for key in pairs if key not in taken and key in IDLE]
-    bad = [*wrong, *(key for key in pairs if key not in taken and key not in IDLE)]
-    _options_row(sheet, words, taken, idle, bad)
+        _one_option(sheet, key, taken, told)
+    if "optimizer_args" in sheet.given:
+        _options_row(sheet, words, taken, told, wrong)
 
 
-def _one_option(sheet: Sheet, key: str, taken: dict[str, Any]) -> None:
+def _sorted_out(sheet: Sheet, name: str, pairs: dict[str, Any]) -> tuple[dict[str, Any], dict[str, tuple[Fate, str]]]:
+    """(the options that Kiln's optimizer has, with values it takes; what became of the others)."""
+    taken: dict[str, Any] = {}
+    told: dict[str, tuple[Fate, str]] = {}
+    own = sheet.value("optimizer_type") or "AdamW"
+    exact = "." not in str(own) and NAMES.get(str(own).lower()) == name
+    known, absent = OPTIONS.get(name), ABSENT.get(name, {})
+    for key, value in pairs.items():
+        if known is None or key in known:
+            fits, wanted = _fits(name, key, value) if known else (True, "")
+            if not fits:
+                told[key] = "invalid", f"must be {wanted}"
+            elif value is not None:
+                taken[key] = bool(value) if key in SWITCHES else value
+            else:
+                told[key] = "no-effect", "None is its default"
+        elif key in IDLE:
+            told[key] = "no-effect", IDLE[key]
+        elif key in absent:
+            idle = bool(value) == absent[key]
+            told[key] = ("no-effect", "its default") if idle else ("unsupported", f"Kiln's {name} has no such option")
+        elif exact:
+            told[key] = "invalid", f"{own} has no such option and stops"
+        else:
+            told[key] = "unsupported", f"Kiln's {name} has no such option"
+    return taken, told
+
+
+def _fits(name: str, key: str, value: Any) -> tuple[bool, str]:
+    """Whether an option's value is of its kind, and which kind that is."""
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    if value is None:
+        return True, ""
+    if key == "betas":
+        count = BETAS.get(name, 2)
+        fine = isinstance(value, list) and len(value) == count and all(isinstance(one, int | float) for one in value)
+        return fine, f"{count} numbers"
+    if key in SWITCHES:
+        return isinstance(value, bool) or value in (0, 1), "True or False"
+    return number, "a number"
+
+
+def _one_option(sheet: Sheet, key: str, taken: dict[str, Any], told: dict[str, tuple[Fate, str]]) -> None:
     """The row of an option that is a key of its own in the source (a table instead of `k=v` words)."""
     name = f"optimizer_args.{key}"
     if key in taken:
         sheet.row(name, "mapped", f"optim.options.{key}")
-    elif key in IDLE:
-        sheet.no_effect(name, IDLE[key])
-    else:
-        sheet.invalid(name, f"{sheet.value('optimizer_type')} has no such option and stops")
+    elif key in told:
+        sheet.row(name, told[key][0], "", told[key][1])
 
 
-def _options_row(sheet: Sheet, words: list[str], taken: dict[str, Any], idle: list[str], bad: list[str]) -> None:
-    why = "; ".join([*idle, *([f"'{', '.join(bad)}' would stop {sheet.value('optimizer_type')}"] if bad else [])])
-    if not words:
+def _options_row(
+    sheet: Sheet, words: list[str], taken: dict[str, Any], told: dict[str, tuple[Fate, str]], wrong: list[str]
+) -> None:
+    for word in wrong:
+        sheet.invalid(f"optimizer_args.{word.partition('=')[0]}", "cannot be read, and stops")
+    notes = [f"{key}: {why}" for key, (_, why) in told.items()] + [
+        f"{word}: cannot be read, and stops" for word in wrong
+    ]
+    fates = [fate for fate, _ in told.values()] + ["invalid" for _ in wrong]
+    if taken:
+        to = ", ".join(f"optim.options.{key}" for key in taken)
+        sheet.row("optimizer_args", "mapped", to, "; ".join(notes))
+    elif not words:
         sheet.no_effect("optimizer_args", "empty")
-    elif bad and not taken:
-        sheet.invalid("optimizer_args", why)
     else:
-        to = ", ".join(f"optim.options.{key}" for key in taken) or "optim.options"
-        sheet.row("optimizer_args", "mapped", to, why)
-
-
-def _plain(value: Any) -> Any:
-    return [_plain(one) for one in value] if isinstance(value, list | tuple) else value
+        fate = next(one for one in STRONGEST if one in fates)
+        sheet.row("optimizer_args", fate, "", "; ".join(notes))
 
 
 def _rates(sheet: Sheet) -> None:
@@ -202,103 +271,3 @@ def _one_rate(sheet: Sheet, unet: float, text: list[float]) -> list[float]:
         sheet.invalid("text_encoder_lr", "Prodigy stops unless all parts have one rate; the UNet's is taken for all")
         return [unet if rate else 0.0 for rate in text]
     return text
-
-
-def _schedule(sheet: Sheet) -> None:
-    name, warmup = str(sheet.value("lr_scheduler") or "constant"), sheet.value("lr_warmup_steps") or 0
-    other = sheet.value("lr_scheduler_type")
-    if sheet.setting("optim.options.relative_step"):
-        sheet.set("optim.schedule", "constant")
-        sheet.mapped("lr_scheduler", "optim.schedule", "constant") if name == "adafactor" else sheet.no_effect(
-            "lr_scheduler", "Adafactor with relative_step has its own"
-        )
-        _leave(sheet, "Adafactor with relative_step has its own schedule", warmup)
-    elif other:
-        _other_schedule(sheet, str(other), warmup)
-    elif name not in SCHEDULES:
-        sheet.set("optim.schedule", "constant")
-        stops = name == "adafactor"
-        (sheet.invalid if stops else sheet.unsupported)(
-            "lr_scheduler",
-            "stops unless Adafactor has relative_step=True" if stops else f"Kiln has no schedule '{name}'",
-        )
-        _leave(sheet, "belongs to a schedule that was not taken over", warmup)
-    else:
-        sheet.set("optim.schedule", SCHEDULES[name])
-        note = "its fall is a straight line, there a cosine" if name == "warmup_stable_decay" else ""
-        sheet.mapped("lr_scheduler", "optim.schedule", SCHEDULES[name], note)
-        _schedule_options(sheet, name)
-        _warmup(sheet, name, warmup)
-
-
-def _schedule_options(sheet: Sheet, name: str) -> None:
-    """cycles, power and the lowest rate, for the schedules that read them."""
-    options: dict[str, Any] = {}
-    for argument, option, readers, default in (
-        ("lr_scheduler_num_cycles", "cycles", ("cosine_with_restarts",), 1),
-        ("lr_scheduler_power", "power", ("polynomial",), 1.0),
-        ("lr_scheduler_min_lr_ratio", "min_ratio", ("cosine_with_min_lr", "warmup_stable_decay"), None),
-        ("lr_decay_steps", "decay", ("warmup_stable_decay",), None),
-    ):
-        value = sheet.value(argument)
-        if name not in readers:
-            sheet.no_effect(argument, f"'{name}' does not read it")
-            continue
-        value = default if value is None else value
-        if option == "decay" and value is not None and value >= 1:
-            sheet.unsupported(argument, "Kiln wants the fall as a share of the run (optim.schedule_options.decay)")
-        elif value is not None:
-            options[option] = value
-            sheet.mapped(argument, f"optim.schedule_options.{option}", value)
-    pairs, wrong = parse_pairs(list(sheet.value("lr_scheduler_args") or []))
-    if pairs or wrong:
-        sheet.unsupported("lr_scheduler_args", "Kiln's schedules take optim.schedule_options")
-    else:
-        sheet.no_effect("lr_scheduler_args", "empty")
-    sheet.no_effect("lr_scheduler_type", "empty")
-    sheet.no_effect("lr_scheduler_timescale", f"'{name}' does not read it")
-    sheet.set("optim.schedule_options", options)
-
-
-def _warmup(sheet: Sheet, name: str, warmup: float) -> None:
-    if name == "constant" and warmup:
-        sheet.set("optim.warmup", 0.0)
-        sheet.invalid("lr_warmup_steps", "'constant' stops at a warm-up; 'constant_with_warmup' has one")
-    else:
-        sheet.set("optim.warmup", float(warmup))
-        sheet.mapped("lr_warmup_steps", "optim.warmup", float(warmup))
-
-
-def _other_schedule(sheet: Sheet, path: str, warmup: float) -> None:
-    """A schedule class by its name, which overrides lr_scheduler."""
-    pairs, _ = parse_pairs(list(sheet.value("lr_scheduler_args") or []))
-    word = path.rpartition(".")[2]
-    sheet.no_effect("lr_scheduler", f"lr_scheduler_type {word} takes its place")
-    if word.lower().startswith("rex"):
-        ratio = 0.0
-        sheet.mapped("lr_scheduler_type", "optim.schedule", "rex", "one cycle over the whole run")
-        sheet.set("optim.schedule_options", {"min_ratio": ratio})
-        if pairs:
-            sheet.unsupported("lr_scheduler_args", "Kiln's rex is one cycle over the whole run, down to 0")
-        _leave(sheet, f"{word} does not read it", warmup)
-        return
-    lasts = f" ({', '.join(f'{k}={v}' for k, v in pairs.items())})" if pairs else ""
-    sheet.set("optim.schedule", "cosine" if "cosine" in word.lower() else "constant")
-    sheet.unsupported(
-        "lr_scheduler_type", f"Kiln has no {word}{lasts}; the recipe takes '{sheet.setting('optim.schedule')}' instead"
-    )
-    sheet.unsupported("lr_scheduler_args", f"belongs to {word}")
-    _leave(sheet, f"{word} does not read it", warmup)
-
-
-def _leave(sheet: Sheet, why: str, warmup: float) -> None:
-    """Rows for schedule arguments that nothing reads any more."""
-    sheet.set("optim.warmup", 0.0)
-    if warmup:
-        sheet.invalid("lr_warmup_steps", f"{why.split(' does')[0]}: sd-scripts stops at a warm-up")
-    for name in (
-        "lr_warmup_steps", "lr_scheduler_num_cycles", "lr_scheduler_power", "lr_scheduler_args", "lr_scheduler_type",
-        "lr_scheduler_min_lr_ratio", "lr_decay_steps", "lr_scheduler_timescale",
-    ):  # fmt: skip
-        if not sheet.told(name):
-            sheet.no_effect(name, why)

@@ -1,6 +1,7 @@
 """Which pictures, how cut and with which captions: sd-scripts' dataset arguments as [[dataset]] and [cache]."""
 
 import math
+import re
 from typing import Any
 
 from lorakiln.exchange.report import UNSET, Given, Sheet
@@ -22,18 +23,23 @@ CAPTIONS = {
 def pictures(sheet: Sheet) -> None:
     """The datasets of a run that is told by arguments alone: train_data_dir, and reg_data_dir for prior pictures."""
     table = settings(sheet)
-    table["folder"] = str(sheet.value("train_data_dir") or UNSET)
-    sheet.row("train_data_dir", "mapped" if sheet.has("train_data_dir") else "no-effect", "dataset.0.folder")
+    elsewhere = sheet.has("dataset_config")
+    for name in ("train_data_dir", "reg_data_dir", "in_json"):
+        if elsewhere and sheet.has(name):
+            sheet.no_effect(name, "dataset_config takes its place")
+    folder = None if elsewhere else sheet.value("train_data_dir")
+    table["folder"] = str(folder or UNSET)
     sheet.recipe["dataset"] = [table]
-    weight = sheet.value("prior_loss_weight")
-    if sheet.has("reg_data_dir"):
-        prior = table | {"folder": str(sheet.value("reg_data_dir")), "weight": float(weight)}
+    if folder:
+        sheet.row("train_data_dir", "mapped", "dataset.0.folder")
+    elif not sheet.told("train_data_dir"):
+        sheet.no_effect("train_data_dir", "empty")
+    if sheet.has("reg_data_dir") and not elsewhere:
+        weight = float(sheet.value("prior_loss_weight"))
+        prior = table | {"folder": str(sheet.value("reg_data_dir")), "weight": weight, "heldout": 0.0}
         sheet.recipe["dataset"].append(prior)
         sheet.row("reg_data_dir", "mapped", "dataset.1.folder")
         sheet.row("prior_loss_weight", "mapped", "dataset.1.weight")
-    else:
-        sheet.no_effect("prior_loss_weight", "there are no regularisation pictures")
-    cache(sheet)
 
 
 def settings(sheet: Sheet, place: str = "dataset.0") -> dict[str, Any]:
@@ -43,6 +49,7 @@ def settings(sheet: Sheet, place: str = "dataset.0") -> dict[str, Any]:
     _size(sheet, table, place)
     _cuts(sheet, table, place)
     _masks(sheet, table, place)
+    _heldout(sheet, table, place)
     return table
 
 
@@ -59,6 +66,9 @@ def _captions(sheet: Sheet, table: dict[str, Any], place: str) -> None:
         value = sheet.value(argument)
         if argument == "keep_tokens" and separator:
             sheet.no_effect(argument, "keep_tokens_separator takes its place")
+            continue
+        if isinstance(value, int | float) and value < 0:
+            sheet.no_effect(argument, "below 0 is off")
             continue
         if value is not None:
             table[key] = value if isinstance(value, bool | str) or key == "keep_tokens" else float(value)
@@ -78,13 +88,13 @@ def _captions(sheet: Sheet, table: dict[str, Any], place: str) -> None:
             sheet.no_effect(argument, "off")
         else:
             sheet.unsupported(argument, why)
-    _token_length(sheet)
+    _token_length(sheet, place)
 
 
-def _token_length(sheet: Sheet) -> None:
+def _token_length(sheet: Sheet, place: str) -> None:
     longest = sheet.value("max_token_length")
     if sheet.has("max_token_length") and longest > 75:
-        sheet.always("max_token_length", "Kiln reads captions of any length whole")
+        sheet.always("max_token_length", f"{place}.extensions", "Kiln reads captions of any length whole")
     else:
         sheet.unsupported("max_token_length", "what lies beyond 75 tokens is cut off there; Kiln reads captions whole")
 
@@ -96,14 +106,7 @@ def _size(sheet: Sheet, table: dict[str, Any], place: str) -> None:
     table["bucket"] = buckets
     sheet.row("enable_bucket", "mapped", f"{place}.bucket")
     if text:
-        sides = [int(float(side)) for side in str(text).replace("x", ",").split(",") if side.strip()]
-        width, height = (sides * 2)[:2]
-        side = math.isqrt(width * height) // 8 * 8
-        table["resolution"] = side
-        if width == height == side:
-            sheet.row("resolution", "mapped", f"{place}.resolution")
-        else:
-            sheet.unsupported("resolution", f"Kiln's is the side of a square; {side} has about as many pixels")
+        _resolution(sheet, str(text), table, place)
     if not buckets:
         for name in BUCKETS:
             sheet.no_effect(name, "has no effect without enable_bucket")
@@ -125,6 +128,21 @@ def _size(sheet: Sheet, table: dict[str, Any], place: str) -> None:
             sheet.row(name, "mapped", f"{place}.{key}")
 
 
+def _resolution(sheet: Sheet, text: str, table: dict[str, Any], place: str) -> None:
+    """Kiln's side of a square from "1024,1024" or "1024"; with buckets only the number of pixels counts."""
+    words = text.split(",")
+    if len(words) > 2 or not all(re.fullmatch(r"\s*\+?\d+\s*", word) and int(word) for word in words):
+        sheet.invalid("resolution", "must be one or two whole numbers, such as '1024,1024'")
+        return
+    width, height = (list(map(int, words)) * 2)[:2]
+    side = max(8, math.isqrt(width * height) // 8 * 8)
+    table["resolution"] = side
+    if width == height == side:
+        sheet.row("resolution", "mapped", f"{place}.resolution")
+    else:
+        sheet.unsupported("resolution", f"Kiln's is the side of a square; {side} has about as many pixels")
+
+
 def _cuts(sheet: Sheet, table: dict[str, Any], place: str) -> None:
     cached = bool(sheet.value("cache_latents") or sheet.value("cache_latents_to_disk"))
     for argument, why in (
@@ -142,7 +160,7 @@ def _cuts(sheet: Sheet, table: dict[str, Any], place: str) -> None:
         sheet.row("random_crop", "mapped", f"{place}.random_crop")
     interpolation = sheet.value("resize_interpolation")
     if interpolation == "lanczos":
-        sheet.always("resize_interpolation", "Kiln always resizes with Lanczos")
+        sheet.always("resize_interpolation", f"{place}.resolution", "Kiln always resizes with Lanczos")
     else:
         sheet.unsupported("resize_interpolation", "Kiln always resizes with Lanczos")
 
@@ -162,6 +180,30 @@ def _masks(sheet: Sheet, table: dict[str, Any], place: str) -> None:
         sheet.row("masked_loss", "mapped", f"{place}.masks")
     else:
         sheet.no_effect("masked_loss", "has no effect without masks" if masked else "off")
+
+
+def _heldout(sheet: Sheet, table: dict[str, Any], place: str) -> None:
+    """validation_split as the share that is held out; sd-scripts picks other pictures, and shares copies out."""
+    share = sheet.value("validation_split")
+    if not share:
+        sheet.no_effect("validation_split", "0 is off")
+    elif 0 < share < 1:
+        table["heldout"] = float(share)
+        sheet.row("validation_split", "mapped", f"{place}.heldout")
+    else:
+        sheet.invalid("validation_split", "must be from 0 to below 1")
+
+
+def judging(sheet: Sheet) -> None:
+    """[judge]: the loss on held-out pictures, which sd-scripts measures after every epoch unless told otherwise."""
+    names = ("validate_every_n_epochs", "validate_every_n_steps")
+    if not any(table.get("heldout") for table in sheet.recipe["dataset"]):
+        for name in names:
+            sheet.no_effect(name, "there is no validation_split")
+        return
+    epochs = sheet.value(names[0])
+    sheet.mapped(names[0], "judge.epochs", 1 if epochs is None else epochs)
+    sheet.mapped(names[1], "judge.steps", sheet.value(names[1]) or 0)
 
 
 def cache(sheet: Sheet) -> None:

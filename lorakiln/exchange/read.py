@@ -1,16 +1,18 @@
 """Which tool a file comes from, and the recipe that it stands for."""
 
 import json
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date, time
 from pathlib import Path
 from typing import Any
 
 from lorakiln.base.errors import UserError
-from lorakiln.base.recipe import parse
 from lorakiln.exchange import jupyter, kohya_gui, lora_easy, lora_header, sd_scripts
 from lorakiln.exchange.report import UNSET, Import, Key, Sheet
+from lorakiln.exchange.settle import settle
 
 KINDS = {
     "kohya_ss preset": kohya_gui.preset,
@@ -38,8 +40,8 @@ def import_file(path: Path, *, base: str = "", folder: str = "") -> Import:
         raise UserError(
             f"--folder {folder}: {path} has {len(sheet.recipe['dataset'])} datasets; change their folders in the recipe"
         )
+    recipe = settle(sheet, str(path))
     asked = [name for name in asked if _missing(sheet, name)]
-    recipe = parse(sheet.recipe, str(path))
     return Import(kind, recipe.model_dump(), in_order(table, sheet), asked)
 
 
@@ -53,7 +55,18 @@ def in_order(table: Mapping[str, Any], sheet: Sheet) -> list[Key]:
         inside = next((n for key, n in places.items() if first.startswith(f"{key}.")), len(places))
         return places.get(row.key, places.get(first, inside)), row.key.count(":")
 
-    return [replace(row, to=_short(row.to)) for row in sorted(rows, key=place)]
+    return [replace(row, to=_short(row.to), value=_plain(row.value)) for row in sorted(rows, key=place)]
+
+
+def _plain(value: Any) -> Any:
+    """A value that JSON can hold: TOML's dates and the numbers that are none become text."""
+    if isinstance(value, Mapping):
+        return {str(key): _plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in value]
+    if isinstance(value, date | time) or (isinstance(value, float) and not math.isfinite(value)):
+        return str(value)
+    return value
 
 
 def _short(to: str) -> str:
@@ -81,7 +94,7 @@ def read_table(path: Path) -> tuple[dict[str, Any], str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
         table = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as {path.suffix.lstrip('.').upper() or 'TOML'} ({error})") from None
     if not isinstance(table, dict):
         raise UserError(f"{path}: holds a list, not settings")
@@ -92,7 +105,7 @@ def recognise(table: Mapping[str, Any], path: Path) -> str:
     """Which tool's settings a table holds, by the keys that only it writes."""
     if lora_easy.looks_like(table):
         return "LoRA Easy Training"
-    if "datasets" in table or set(table) == {"general"}:
+    if "datasets" in table or ("general" in table and isinstance(table["general"], Mapping) and len(table) == 1):
         return "sd-scripts dataset"
     if {"optim", "train", "adapter"} & table.keys() and "base" in table:
         raise UserError(f"{path}: is a Kiln recipe already; use it as it is: kiln check {path}")

@@ -11,6 +11,8 @@ FATES: dict[Fate, str] = {
     "unsupported": "has an effect there that Kiln cannot give",
     "invalid": "its own tool cannot read it, or stops because of it",
 }
+# which fate a key has whose parts or uses have several
+STRONGEST: tuple[Fate, ...] = ("mapped", "invalid", "unsupported", "no-effect")
 UNSET = "CHANGE-ME"  # stands in the recipe for a path that the file does not tell
 
 
@@ -85,9 +87,9 @@ class Sheet:
             self.set(one, value)
         self.row(name, "mapped", to, why)
 
-    def always(self, name: str, why: str) -> None:
-        """The argument asks for what Kiln does anyway."""
-        self.row(name, "mapped", "", why)
+    def always(self, name: str, to: str, why: str) -> None:
+        """The argument asks for what Kiln does anyway; `to` is the setting beside which it does."""
+        self.row(name, "mapped", to, why)
 
     def no_effect(self, name: str, why: str) -> None:
         self.row(name, "no-effect", "", why)
@@ -117,8 +119,8 @@ class Sheet:
     def add(self, rows: Iterable[Key]) -> None:
         """Rows that were settled before the sheet, e.g. of keys that another key overrides."""
         for row in rows:
-            assert row.key not in self.rows, f"{row.key} has two rows"
-            self.rows[row.key] = row
+            before = self.rows.get(row.key)
+            self.rows[row.key] = row if before is None else _joined(before, row)
 
 
 def _joined(before: Key, row: Key) -> Key:
@@ -126,5 +128,4 @@ def _joined(before: Key, row: Key) -> Key:
         settings = dict.fromkeys(filter(None, [*before.to.split(", "), *row.to.split(", ")]))
         whys = dict.fromkeys(filter(None, [before.why, row.why]))
         return replace(before, to=", ".join(settings), why="; ".join(whys))
-    order = ["mapped", "invalid", "unsupported", "no-effect"]
-    return min(before, row, key=lambda one: order.index(one.fate))
+    return min(before, row, key=lambda one: STRONGEST.index(one.fate))

@@ -15,7 +15,7 @@ PROMPT_FLAGS = ("--w", "--h", "--d", "--s", "--l", "--n")
 def length(sheet: Sheet) -> None:
     """Epochs, or steps where the source counts those; batch and accumulation."""
     epochs, steps = sheet.value("max_train_epochs"), sheet.value("max_train_steps")
-    if epochs:
+    if epochs is not None:
         sheet.mapped("max_train_epochs", "train.epochs", epochs)
         sheet.set("train.steps", 0)
         sheet.set("train.epochs", epochs)
@@ -27,7 +27,8 @@ def length(sheet: Sheet) -> None:
         sheet.mapped("max_train_steps", "train.steps, train.epochs", steps)
         sheet.no_effect("max_train_epochs", "0 is off")
     for name, to in (("train_batch_size", "train.batch"), ("gradient_accumulation_steps", "train.accumulate")):
-        value = sheet.value(name) or 1
+        value = sheet.value(name)
+        value = 1 if value is None else value
         sheet.set(to, value)
         sheet.mapped(name, to, value)
 
@@ -58,7 +59,7 @@ def arithmetic(sheet: Sheet) -> None:
         if sheet.has(name):
             sheet.mapped(name, to, str(sheet.value(name)))
     if sheet.has("no_half_vae"):
-        sheet.always("no_half_vae", "Kiln's VAE always works in fp32")
+        sheet.always("no_half_vae", "vae", "Kiln's VAE always works in fp32")
     elif not sheet.told("no_half_vae"):
         sheet.unsupported("no_half_vae", "Kiln's VAE always works in fp32, which is never worse")
     if sheet.has("dim_from_weights") and sheet.has("network_weights"):
@@ -97,7 +98,10 @@ def loss(sheet: Sheet) -> None:
             sheet.no_effect(name, f"loss_type {kind} does not read it")
         elif name == "huber_scale":
             one = sheet.value(name) in (None, 1, 1.0)
-            sheet.always(name, "1 is Kiln's") if one else sheet.unsupported(name, "multiply loss.huber_c by it")
+            if one:
+                sheet.always(name, "loss.huber_c", "1 is Kiln's")
+            else:
+                sheet.unsupported(name, "multiply loss.huber_c by it")
         elif sheet.value(name) is not None:
             value = sheet.value(name)
             sheet.mapped(name, f"loss.{name}", value if name == "huber_schedule" else float(value))
@@ -108,9 +112,21 @@ def loss(sheet: Sheet) -> None:
     else:
         sheet.mapped("debiased_estimation_loss", "loss.debiased", bool(sheet.value("debiased_estimation_loss")))
     _noise(sheet)
-    low, high = sheet.value("min_timestep") or 0, sheet.value("max_timestep") or 1000
+    _timesteps(sheet)
+
+
+def _timesteps(sheet: Sheet) -> None:
+    low, high = sheet.value("min_timestep") or 0, sheet.value("max_timestep")
+    high = 1000 if high is None else high
+    if low >= high:
+        for name in ("min_timestep", "max_timestep"):
+            sheet.invalid(name, f"there is no timestep from {low} to below {high}")
+        return
     sheet.mapped("min_timestep", "loss.min_timestep", low)
-    sheet.mapped("max_timestep", "loss.max_timestep", min(high, 1000))
+    if high > 1000:
+        sheet.invalid("max_timestep", "must be at most 1000; there are no more timesteps")
+    else:
+        sheet.mapped("max_timestep", "loss.max_timestep", high)
 
 
 def _noise(sheet: Sheet) -> None:
@@ -168,12 +184,12 @@ def saving(sheet: Sheet) -> None:
         sheet.invalid("save_precision", "must be float, fp16 or bf16")
     form = sheet.value("save_model_as")
     if form in (None, "safetensors"):
-        sheet.always("save_model_as", "Kiln writes .safetensors only")
+        sheet.always("save_model_as", "save.dtype", "Kiln writes .safetensors only")
     else:
         sheet.unsupported("save_model_as", "Kiln writes .safetensors only: a .ckpt can run code when it is read")
     for name in ("save_state", "save_state_on_train_end"):
         if sheet.has(name):
-            sheet.always(name, "Kiln always saves what --resume needs, the last state only")
+            sheet.always(name, "save.state_minutes", "Kiln always saves what --resume needs, the last state only")
 
 
 def sampling(sheet: Sheet) -> None:
@@ -197,9 +213,11 @@ def sampling(sheet: Sheet) -> None:
     else:
         sheet.unsupported("sample_sampler", f"Kiln has no {sampler}; samples are drawn with euler")
     if not sheet.told("sample_at_first"):
-        sheet.always("sample_at_first", "Kiln always draws before the first step") if sheet.has(
-            "sample_at_first"
-        ) else sheet.unsupported("sample_at_first", "Kiln always draws before the first step")
+        why = "Kiln always draws before the first step"
+        if sheet.has("sample_at_first"):
+            sheet.always("sample_at_first", "sample.prompts", why)
+        else:
+            sheet.unsupported("sample_at_first", why)
 
 
 def _prompts(sheet: Sheet, text: str) -> None:

@@ -121,6 +121,7 @@ def test_prompts_carry_the_recipes_sizes_as_flags():
 OTHER = {
     "base": "other", "prediction": "v", "adapter.kind": "loha", "optim.name": "lion", "optim.schedule": "rex",
     "optim.options": {"eps": 1e-6}, "optim.schedule_options": {"min_ratio": 0.5}, "train.precision": "fp16",
+    "train.adapter_precision": "bf16",
     "adapter.targets": ["*attn1*"], "adapter.exclude": ["*ff*"], "adapter.ranks": [{"pattern": "*ff*", "rank": 2}],
     "optim.rates": [{"pattern": "*ff*", "factor": 0.5}], "dataset.extensions": [".cap"],
     "dataset.background": "#000000",    "loss.kind": "l1", "loss.timesteps": "low_discrepancy",

@@ -92,12 +92,17 @@ def test_text_where_the_gui_wants_a_whole_number_becomes_0(take):
     assert recipe["seed"] == 42, "the GUI reads '1.0' as 0, which is no seed"
 
 
-def test_warmup_is_a_percentage_of_the_steps_of_epoch(take):
-    assert take(lr_warmup=5, lr_scheduler="cosine", epoch=4)[0]["optim"]["warmup"] == pytest.approx(0.05)
-    recipe, _ = take(lr_warmup=5, lr_scheduler="cosine", epoch=4, max_train_epochs=40)
-    assert recipe["optim"]["warmup"] == pytest.approx(0.005)
-    recipe, _ = take(lr_warmup=5, lr_scheduler="cosine", max_train_steps=1000)
-    assert recipe["optim"]["warmup"] == 50
+@pytest.mark.parametrize("length", [{"epoch": 4}, {"epoch": 4, "max_train_epochs": 40}, {"max_train_steps": 1000}])
+def test_warmup_is_a_percentage_of_the_run(take, length):
+    recipe, rows = take(lr_warmup=5, lr_scheduler="cosine", **length)
+    assert recipe["optim"]["warmup"] == pytest.approx(0.05) and rows["lr_warmup"].to == "optim.warmup"
+
+
+def test_warmup_steps_beat_the_percentage(take):
+    recipe, rows = take(lr_warmup=5, lr_warmup_steps=30, lr_scheduler="cosine")
+    assert recipe["optim"]["warmup"] == 30 and rows["lr_warmup"].fate == "no-effect"
+    recipe, rows = take(lr_warmup=100, lr_warmup_steps=0, lr_scheduler="cosine")
+    assert recipe["optim"]["warmup"] > 0.99 and rows["lr_warmup_steps"].fate == "no-effect"
 
 
 def test_constant_stops_at_a_warmup(take):
