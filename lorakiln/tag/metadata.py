@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
@@ -52,10 +53,9 @@ def write(path: Path, captions: Mapping[str, Caption]) -> None:
         row = {"caption": line.sentence, "tags": ", ".join(line.tags)}
         rows[name] = {kind: text for kind, text in row.items() if text}
     if Path(path).suffix.lower() == ".jsonl":
-        lines = [json.dumps({"image_path": name, **row}, ensure_ascii=False) for name, row in rows.items()]
-        write_text(path, "".join(f"{line}\n" for line in lines))
+        write_text(path, "".join(_dumped({"image_path": name, **row}) + "\n" for name, row in rows.items()))
     else:
-        write_text(path, json.dumps(rows, ensure_ascii=False, indent=2) + "\n")
+        write_text(path, _dumped(rows, indent=2) + "\n")
 
 
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
@@ -73,6 +73,12 @@ def _entries(path: Path) -> dict[str, dict[str, Any]]:
     if not isinstance(table, dict) or not all(isinstance(row, dict) for row in table.values()):
         raise UserError(f"{path}: is no kohya metadata; it holds one object for each picture")
     return table
+
+
+def _dumped(value: object, indent: int | None = None) -> str:
+    """JSON in readable letters; in escapes where a file name holds bytes that are no UTF-8."""
+    text = json.dumps(value, ensure_ascii=False, indent=indent)
+    return text if not re.search("[\ud800-\udfff]", text) else json.dumps(value, indent=indent)
 
 
 def _guesses(key: str, folder: Path) -> Iterator[str]:

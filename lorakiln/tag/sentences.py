@@ -15,7 +15,7 @@ def split(line: str, separator: str = ",") -> tuple[tuple[str, ...], str]:
     tags = tuple(text for _, text in pieces[:start])
     if start == len(pieces):
         return tags, ""
-    return tags, separator.join(raw[pieces[start][0] :]).strip().strip(separator).strip()
+    return tags, separator.join(raw[pieces[start][0] : pieces[-1][0] + 1]).strip()
 
 
 def _start(pieces: Sequence[str]) -> int:

@@ -6,6 +6,8 @@ from PIL import Image
 from lorakiln.base.errors import UserError
 from lorakiln.tag.captioner import TransformersCaptioner, tidy
 from lorakiln.tag.folder import read, told
+from tests.cli.verbs import kiln
+from tests.tag import models
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +58,21 @@ def test_half_the_pictures_get_a_sentence_and_tags_stay(tmp_path):
         f"{n}.png": f"A picture of {10 + n} pixels." for n in (1, 3, 5)
     }
     assert all(one.tags == ("hat",) for one in found.values()) and not failed
+
+
+def test_tags_and_sentences_are_written_in_one_run_and_the_share_is_told(model, tmp_path, capsys):
+    tagger = models.write(tmp_path / "tagger", models.Colours())
+    for number in range(4):
+        (tmp_path / "set").mkdir(exist_ok=True)
+        Image.new("RGB", (20, 20), (255, 0, 0)).save(tmp_path / "set" / f"{number}.png")
+    words = ["--tagger", tagger, "--captioner", model, "--sentences", 0.5, "--trigger", "znk", "--threshold", 0.9]
+    code, said = kiln(capsys, "tag", tmp_path / "set", *words)
+    told = TransformersCaptioner(model).sentences([Image.new("RGB", (20, 20), (255, 0, 0))])[0]
+    texts = [path.read_text() for path in sorted((tmp_path / "set").glob("*.txt"))]
+    assert code == 0 and texts == ["znk, red hat\n", f"znk, red hat\nznk, {told}\n"] * 2
+    assert "2 of 4 captions hold a sentence (50%)" in said.out and "4 captions written" in said.out
+    kiln(capsys, "tags", tmp_path / "set", "--undo")
+    assert not list((tmp_path / "set").glob("*.txt"))
 
 
 def test_sentences_are_tidied():

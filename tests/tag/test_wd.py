@@ -98,6 +98,40 @@ def test_a_hub_id_that_is_not_cached_is_no_reason_to_take_another_model():
         wd.load("nobody/no-such-tagger")
 
 
+@pytest.fixture(scope="module")
+def large(tmp_path_factory):
+    """In the layout of the released models: 448 pixels, ratings first, then general tags and characters."""
+    return models.write(tmp_path_factory.mktemp("wd"), models.Released(), models.Released.SIDE, rows=models.RELEASED)
+
+
+def test_the_layout_of_the_released_models_is_read_kind_by_kind(large):
+    tagger = wd.load(str(large), "cpu", 1)
+    assert tagger.side == 448 and len(tagger.vocabulary) == 12
+    (answer,) = tagger.tags([Image.new("RGB", (300, 900), (255, 0, 0))])
+    assert [guess.name for guess in answer.rating] == ["general", "sensitive", "questionable", "explicit"]
+    assert [guess.name for guess in answer.general] == ["1girl", "long hair", "^_^", "red theme", "0_0", "hat"]
+    assert [guess.name for guess in answer.character] == ["hatsune miku", "saber (fate)"]
+    assert answer.general[3].chance == pytest.approx(1 / 3, abs=0.01)  # a third of the white square is red
+    assert words(answer, Thresholds(rating=True)) == ["hatsune miku", "1girl", "long hair", "^_^", "general"]
+
+
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_gpu_that_is_listed_but_does_not_start_is_told(folder, monkeypatch):
+    import onnxruntime
+
+    if "CUDAExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("it starts here")
+    listed = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: listed)
+    with pytest.raises(UserError, match="device gpu: CUDAExecutionProvider does not start here"):
+        wd.load(str(folder), "gpu", 1)
+    assert (
+        wd.load(str(folder), "auto", 1).provider
+        == "CPUExecutionProvider, since CUDAExecutionProvider does not start here"
+    )
+    assert wd.load(str(folder), "cpu", 1).provider == "CPUExecutionProvider"
+
+
 def test_a_gpu_that_is_not_there_is_refused(folder):
     import onnxruntime
 
