@@ -100,7 +100,9 @@ def look(tables: Sequence[Dataset], resolution: int) -> Pictures:
         buckets = Buckets(
             Size(side, side), table.bucket_step, table.bucket_min, table.bucket_max, table.no_upscale, table.bucket
         )
-        spec = DatasetSpec(Path(table.folder), table.repeats, buckets, masks=_masks(table.masks))
+        spec = DatasetSpec(
+            Path(table.folder), table.repeats, buckets, masks=_masks(table.masks), folder_names=table.folder_names
+        )
         read = captions.reader(table.extensions)
         for part in subfolders(spec, captions.parse_folder):
             found = [path for path in sorted(part.folder.rglob("*")) if _is_picture(path, part.folder)]

@@ -113,8 +113,9 @@ def export(
 
 def _exported(settings: "Recipe", recipe: Path, to: str, out: Path | None) -> tuple[dict[Path, str], list[str]]:
     """(files with their text, what cannot be expressed) for one tool."""
-    from lorakiln.exchange.export import command, dataset_file, export, prompt_lines
+    from lorakiln.exchange.export import command, export, prompt_lines
     from lorakiln.exchange.export_gui import preset
+    from lorakiln.exchange.export_pictures import dataset_file
 
     if to == "kohya":
         table, problems = preset(settings)

@@ -45,6 +45,7 @@ class DatasetSpec:
     "alpha" for the pictures' own transparency; what is outside the mask is not learned. `plain` draws a caption with
     nothing shuffled or left out, to judge by. `weight` multiplies the loss of
     these pictures: below 1 for regularisation pictures, which only remind the model of what it knew.
+    Without `folder_names` a folder called `10_name` is like any other.
     """
 
     folder: Path
@@ -60,6 +61,7 @@ class DatasetSpec:
     background: images.Colour = images.WHITE
     masks: Path | Literal["", "alpha"] = ""
     weight: float = 1.0
+    folder_names: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +143,8 @@ def subfolders(spec: DatasetSpec, parse_folder: ParseFolder) -> list[DatasetSpec
     folder = Path(spec.folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
+    if not spec.folder_names:
+        return [spec]
     own = parse_folder(folder.resolve().name)
     if own:
         return [replace(spec, repeats=spec.repeats * own[0], trigger=spec.trigger or own[1])]

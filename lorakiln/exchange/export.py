@@ -2,14 +2,11 @@
 
 import shlex
 from dataclasses import dataclass, field
-from pathlib import PurePath
 from typing import Any
 
-import tomlkit
-
-from lorakiln.base.settings import Dataset, Recipe
-from lorakiln.exchange.blocks import BLOCKS
-from lorakiln.exchange.pictures import CAPTIONS
+from lorakiln.base.settings import Recipe
+from lorakiln.exchange.blocks import BLOCKS, SPATIAL
+from lorakiln.exchange.export_pictures import pictures
 
 OPTIMIZERS = {
     "adamw": "AdamW", "adamw8bit": "AdamW8bit", "prodigy": "Prodigy", "came": "pytorch_optimizer.CAME",
@@ -44,7 +41,7 @@ def export(recipe: Recipe) -> Exported:
     _loss(recipe, out)
     _files(recipe, out)
     _samples(recipe, out)
-    _pictures(recipe, out)
+    pictures(recipe, out)
     return out
 
 
@@ -66,29 +63,10 @@ def command(out: Exported, dataset_file: str = "dataset.toml") -> str:
     return " \\\n  ".join(words) + "\n"
 
 
-def dataset_file(out: Exported) -> str:
-    """The dataset_config, where one is needed."""
-    document = tomlkit.document()
-    tables = tomlkit.aot()
-    for table in out.datasets:
-        dataset, subset = tomlkit.table(), tomlkit.table()
-        dataset.update({key: value for key, value in table.items() if key in DATASET_LEVEL})
-        subset.update({key: value for key, value in table.items() if key not in DATASET_LEVEL})
-        subsets = tomlkit.aot()
-        subsets.append(subset)
-        dataset.add("subsets", subsets)
-        tables.append(dataset)
-    document.add("datasets", tables)
-    return tomlkit.dumps(document)
-
-
-DATASET_LEVEL = {"resolution", "batch_size", "enable_bucket", "bucket_reso_steps", "min_bucket_reso", "max_bucket_reso",
-                 "bucket_no_upscale"}  # fmt: skip
-
-
 def _top(recipe: Recipe, out: Exported) -> None:
     out.arguments |= {"pretrained_model_name_or_path": recipe.base, "output_dir": recipe.runs}
     out.arguments |= {"seed": recipe.seed, "no_half_vae": True}
+    out.arguments["max_token_length"] = 225  # Kiln reads captions whole; this is the most there is
     if recipe.name:
         out.arguments["output_name"] = recipe.name
     if recipe.vae:
@@ -142,16 +120,28 @@ def _adapter(recipe: Recipe, out: Exported) -> None:
 
 
 def _blocks(recipe: Recipe, out: Exported, lycoris: bool) -> None:
-    """adapter.ranks as kohya's block_dims, where every pattern is one of its blocks."""
-    rules = {rule.pattern: rule for rule in recipe.adapter.ranks}
-    if lycoris or not rules.keys() <= {pattern for pattern, _ in BLOCKS}:
+    """adapter.ranks as kohya's block_dims, where every pattern is one of its blocks or the convolutions of one."""
+    adapter = recipe.adapter
+    rules = {rule.pattern: rule for rule in adapter.ranks}
+    spatial = {pattern: [pattern + end for end in ends] for pattern, ends in SPATIAL.items()}
+    known = {pattern for pattern, _ in BLOCKS} | {one for ends in spatial.values() for one in ends}
+    if lycoris or adapter.kind != "lora" or not rules.keys() <= known:
         out.lost("adapter.ranks", list(rules), "sd-scripts gives ranks to its 23 blocks only")
         return
-    default = recipe.adapter
-    picked = [rules.get(pattern) for pattern, _ in BLOCKS]
-    out.network["block_dims"] = ",".join(str(rule.rank if rule else default.rank) for rule in picked)
-    alphas = [(rule.rank if rule.alpha is None else rule.alpha) if rule else default.alpha for rule in picked]
-    out.network["block_alphas"] = ",".join(f"{alpha:g}" for alpha in alphas)
+    plain = [rules.get(pattern) for pattern, _ in BLOCKS]
+    _dims(out, "", plain, [(adapter.rank, adapter.alpha)] * len(BLOCKS))
+    if adapter.conv_rank:
+        # a block's own rule holds for its convolutions too, unless one of theirs follows
+        inside = [next((rules[one] for one in spatial.get(pattern, ()) if one in rules), None) for pattern, _ in BLOCKS]
+        _dims(out, "conv_", [own or rule for own, rule in zip(inside, plain, strict=True)],
+              [(adapter.conv_rank, adapter.conv_alpha)] * len(BLOCKS))  # fmt: skip
+
+
+def _dims(out: Exported, prefix: str, rules: list[Any], others: list[tuple[int, float]]) -> None:
+    pairs = [(rule.rank, rule.rank if rule.alpha is None else rule.alpha) if rule else other
+             for rule, other in zip(rules, others, strict=True)]  # fmt: skip
+    out.network[f"{prefix}block_dims"] = ",".join(str(rank) for rank, _ in pairs)
+    out.network[f"{prefix}block_alphas"] = ",".join(f"{alpha:g}" for _, alpha in pairs)
 
 
 def _block_rates(recipe: Recipe, out: Exported, lycoris: bool) -> None:
@@ -198,9 +188,11 @@ def _schedule(recipe: Recipe, out: Exported) -> None:
     names = {"constant": "constant_with_warmup" if optim.warmup else "constant", "linear": "linear", "cosine": "cosine",
              "cosine_restarts": "cosine_with_restarts", "polynomial": "polynomial"}  # fmt: skip
     ratio = options.get("min_ratio", 0.0)
-    if optim.schedule not in names:
-        out.arguments["lr_scheduler"] = "cosine"
-        out.lost("optim.schedule", f"'{optim.schedule}'", "sd-scripts has no such schedule; the command says cosine")
+    if optim.schedule == "wsd":
+        _falling(recipe, out)
+        return
+    if optim.schedule == "rex":
+        _rex(recipe, out)
         return
     out.arguments["lr_scheduler"] = names[optim.schedule]
     if optim.schedule == "cosine" and ratio:
@@ -211,8 +203,42 @@ def _schedule(recipe: Recipe, out: Exported) -> None:
         out.arguments["lr_scheduler_num_cycles"] = options.get("cycles", 2)
     if optim.schedule == "polynomial":
         out.arguments["lr_scheduler_power"] = options.get("power", 2.0)
-    if optim.warmup:
-        out.arguments["lr_warmup_steps"] = optim.warmup if optim.warmup < 1 else int(optim.warmup)
+    _warmup(recipe, out)
+
+
+def _falling(recipe: Recipe, out: Exported) -> None:
+    """Warm-up, stable, decay. The fall is a share of what follows the warm-up here, of the whole run there."""
+    optim, options = recipe.optim, recipe.optim.schedule_options
+    decay, steps = options.get("decay", 0.2), recipe.train.steps
+    rise = optim.warmup if optim.warmup < 1 else optim.warmup / steps if steps else None
+    out.arguments |= {"lr_scheduler": "warmup_stable_decay", "lr_scheduler_min_lr_ratio": options.get("min_ratio", 0.0)}
+    _warmup(recipe, out)
+    share = round(decay * (1 - (rise or 0.0)), 9)
+    out.arguments["lr_decay_steps"] = share if share < 1 else steps or 0.999999
+    if rise is None:
+        out.lost("optim.schedule_options.decay", decay, "the share there counts the warm-up's steps too")
+    out.lost("optim.schedule", "'wsd'", "its fall is a straight line, there a cosine")
+
+
+def _rex(recipe: Recipe, out: Exported) -> None:
+    """A class of pytorch_optimizer, which must be told the number of steps and has one rate for all."""
+    optim, steps = recipe.optim, recipe.train.steps
+    out.arguments["lr_scheduler"] = "cosine"
+    one_rate = {optim.lr, optim.text_lr, optim.second_text_lr} - {0.0} == {optim.lr}
+    if not steps or optim.warmup or not one_rate:
+        why = "needs train.steps, one rate and no warm-up there" if steps else "there it must be told train.steps"
+        out.lost("optim.schedule", "'rex'", f"{why}; the command says cosine")
+        _warmup(recipe, out)
+        return
+    lowest = optim.lr * optim.schedule_options.get("min_ratio", 0.0)
+    out.arguments["lr_scheduler_type"] = "pytorch_optimizer.lr_scheduler.rex.REXScheduler"
+    out.arguments["lr_scheduler_args"] = [f"total_steps={steps}", f"max_lr={optim.lr}", f"min_lr={lowest}"]
+
+
+def _warmup(recipe: Recipe, out: Exported) -> None:
+    warmup = recipe.optim.warmup
+    if warmup:
+        out.arguments["lr_warmup_steps"] = warmup if warmup < 1 else int(warmup)
 
 
 def _length(recipe: Recipe, out: Exported) -> None:
@@ -244,6 +270,12 @@ def _loss(recipe: Recipe, out: Exported) -> None:
     out.arguments["loss_type"] = loss.kind
     if loss.kind in ("huber", "smooth_l1"):
         out.arguments |= {"huber_schedule": loss.huber_schedule, "huber_c": loss.huber_c}
+    for name, every in (
+        ("validate_every_n_epochs", recipe.judge.epochs),
+        ("validate_every_n_steps", recipe.judge.steps),
+    ):
+        if every:
+            out.arguments[name] = every
     if recipe.judge.stop:
         out.lost("judge.stop", f"'{recipe.judge.stop}'", "sd-scripts trains to its end")
     if loss.timesteps != "uniform":
@@ -291,70 +323,3 @@ def prompt_lines(recipe: Recipe) -> str:
         added = [f"--{flag} {value}" for flag, value in flags.items() if value and f"--{flag} " not in f"{prompt} "]
         lines.append(" ".join([prompt, *added]))
     return "\n".join(lines) + "\n"
-
-
-def _pictures(recipe: Recipe, out: Exported) -> None:
-    """One folder as arguments, with prior pictures beside it; anything else as a dataset_config."""
-    first, *others = recipe.dataset
-    for one in recipe.dataset:
-        if one.heldout:
-            out.lost("dataset.heldout", f"{one.heldout:g}", "sd-scripts trains on every picture")
-    table = _table(first, out)
-    same = [
-        {**_plain(other), "folder": "", "weight": 1.0} == {**_plain(first), "folder": "", "weight": 1.0}
-        for other in others
-    ]
-    if first.repeats == 1 and first.weight == 1 and (not others or (same == [True])):
-        out.arguments |= {"train_data_dir": first.folder, **table}
-        if others:
-            out.arguments |= {"reg_data_dir": others[0].folder, "prior_loss_weight": others[0].weight}
-        return
-    for dataset in recipe.dataset:
-        own = _table(dataset, out if dataset is first else Exported())
-        own |= {"image_dir": dataset.folder, "num_repeats": dataset.repeats, "batch_size": recipe.train.batch}
-        own["resolution"] = int(str(own["resolution"]).partition(",")[0])
-        if own.pop("masked_loss", None):
-            out.arguments["masked_loss"] = True
-        if dataset.weight != 1:
-            own["is_reg"] = True
-            out.arguments["prior_loss_weight"] = dataset.weight
-        out.datasets.append(own)
-        number = PurePath(dataset.folder).name.partition("_")[0]
-        if number.isdigit():
-            out.problems.append(
-                f"{dataset.folder}: a dataset_config does not read the {number} in its name; set num_repeats"
-            )
-
-
-def _plain(dataset: Dataset) -> dict[str, Any]:
-    return dataset.model_dump()
-
-
-def _table(dataset: Dataset, out: Exported) -> dict[str, Any]:
-    side = dataset.resolution or 1024
-    table: dict[str, Any] = {"resolution": f"{side},{side}", "caption_extension": dataset.extensions[0]}
-    for argument, name in CAPTIONS.items():
-        if getattr(dataset, name):
-            table[argument] = getattr(dataset, name)
-    if dataset.bucket:
-        table |= {"enable_bucket": True, "bucket_reso_steps": dataset.bucket_step}
-        if dataset.no_upscale:
-            table["bucket_no_upscale"] = True
-        else:
-            table |= {
-                "min_bucket_reso": dataset.bucket_min or side // 2,
-                "max_bucket_reso": dataset.bucket_max or 2 * side,
-            }
-        if dataset.bucket_step % 32:
-            out.lost("dataset.bucket_step", dataset.bucket_step, "sd-scripts wants a multiple of 32 for SDXL")
-    if dataset.random_crop:
-        table["random_crop"] = True
-    if dataset.masks == "alpha":
-        table |= {"alpha_mask": True, "masked_loss": True}
-    elif dataset.masks:
-        table |= {"conditioning_data_dir": dataset.masks, "masked_loss": True}
-    if dataset.background != "#ffffff":
-        out.lost("dataset.background", dataset.background, "sd-scripts drops the transparency, whatever lies under it")
-    if len(dataset.extensions) > 1:
-        out.lost("dataset.extensions", dataset.extensions, "sd-scripts reads one kind of caption file, the first")
-    return table

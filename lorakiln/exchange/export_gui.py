@@ -21,6 +21,7 @@ FIELDS = {
     "sample_every_n_steps", "sample_sampler", "train_data_dir", "reg_data_dir", "prior_loss_weight", "resolution",
     "caption_extension", "shuffle_caption", "keep_tokens", "caption_dropout_rate", "flip_aug", "random_crop",
     "enable_bucket", "bucket_reso_steps", "bucket_no_upscale", "min_bucket_reso", "max_bucket_reso", "masked_loss",
+    "max_token_length", "lr_scheduler_type", "lr_scheduler_args",
 }  # fmt: skip
 SWITCHES = (
     "gradient_checkpointing", "cache_latents", "cache_latents_to_disk", "shuffle_caption", "flip_aug", "random_crop",
@@ -49,7 +50,7 @@ def preset(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
     _warmup(recipe, out, table, extra)
     for name, value in out.arguments.items():
         if name in FIELDS:
-            table[KEYS.get(name, name)] = " ".join(value) if name == "optimizer_args" else value
+            table[KEYS.get(name, name)] = " ".join(value) if name in ("optimizer_args", "lr_scheduler_args") else value
         else:
             extra[name] = value
     table["epoch"] = recipe.train.epochs

@@ -172,7 +172,11 @@ def _class(sheet: Sheet, path: str, warmup: float) -> None:
     if word.lower().startswith("rex"):
         sheet.mapped("lr_scheduler_type", "optim.schedule", "rex", "one cycle over the whole run")
         sheet.set("optim.schedule_options", {"min_ratio": 0.0})
-        _class_options(sheet, pairs, "Kiln's rex is one cycle over the whole run, down to 0")
+        lowest, peak = pairs.get("min_lr", 0.0), pairs.get("max_lr")
+        if pairs.keys() <= {"total_steps", "max_lr", "min_lr"} and _is_number(lowest) and _is_number(peak) and peak:
+            _option(sheet, "lr_scheduler_args", "min_ratio", lowest / peak)
+        else:
+            _class_options(sheet, pairs, "Kiln's rex is one cycle over the whole run, down to 0")
     else:
         kind = "cosine_restarts" if "restart" in word.lower() and cycles > 1 else "cosine"
         kind = kind if "cosine" in word.lower() else "constant"

@@ -173,6 +173,7 @@ def dataset_spec(table: settings.Dataset, resolution: int) -> DatasetSpec:
     return DatasetSpec(
         folder=Path(table.folder),
         repeats=table.repeats,
+        folder_names=table.folder_names,
         buckets=Buckets(
             Size(side, side), table.bucket_step, table.bucket_min, table.bucket_max, table.no_upscale, table.bucket
         ),

@@ -74,6 +74,13 @@ def test_a_picture_without_caption_is_refused(folder):
     assert scan([spec_of(folder, trigger="mika")]).examples[4].caption == "mika"
 
 
+def test_without_folder_names_the_number_counts_for_nothing(tmp_path):
+    picture(tmp_path / "10_mika" / "a.png", caption="written")
+    for folder in (tmp_path, tmp_path / "10_mika"):
+        data = scan([spec_of(folder, repeats=3, folder_names=False)], kohya)
+        assert [(example.spec.repeats, example.caption) for example in data.examples] == [(3, "written")]
+
+
 def test_kohya_folders_give_repeats_and_the_caption_of_bare_pictures(tmp_path):
     picture(tmp_path / "10_mika girl" / "a.png", caption=None)
     picture(tmp_path / "10_mika girl" / "b.png", caption="written")

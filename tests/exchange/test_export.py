@@ -9,8 +9,9 @@ import pytest
 from lorakiln.base.recipe import differences, parse
 from lorakiln.base.settings import sections
 from lorakiln.exchange.arguments import parse_command_line
-from lorakiln.exchange.export import command, dataset_file, export, prompt_lines
+from lorakiln.exchange.export import command, export, prompt_lines
 from lorakiln.exchange.export_gui import preset
+from lorakiln.exchange.export_pictures import dataset_file
 from lorakiln.exchange.read import import_file
 
 PRESETS = sorted((Path(__file__).parent / "presets").glob("*.json"))

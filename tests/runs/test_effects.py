@@ -147,6 +147,7 @@ SHOWN = [
 # (purpose and ignore are read by `kiln check` alone: tests/advise)
 APART = ["purpose", "ignore", "device", "train.checkpointing", "train.deterministic", ONE + "missing"]
 APART += ["judge.stop"]  # tests/runs/test_judging.py
+APART += [ONE + "folder_names"]  # tests/data/test_dataset.py
 APART += ["cache.latents", "cache.text", "cache.text_megabytes", "cache.folder"]
 
 

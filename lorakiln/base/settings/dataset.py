@@ -10,6 +10,9 @@ class Dataset(Section):
         ..., "Folder of pictures, with subfolders; kohya's '10_name' folders repeat 10 times.", effect="loss"
     )
     repeats: int = setting(1, "Times each picture is seen an epoch.", effect="order", low=1)
+    folder_names: bool = setting(
+        True, "Read the number and the caption in names like '10_trigger'; false: a name means nothing.", effect="order"
+    )
     resolution: int = setting(
         0, "Side of a square picture in pixels; 0: the base's own.", effect="loss", low=0, high=4096
     )
