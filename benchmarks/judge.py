@@ -148,21 +148,21 @@ class Truth:
         self.base_plain_NF = self._features(self._drawn(self.plain))
         self.other_plain_NF = self._features(self._drawn(self.plain, seed=5000))
 
-    def curve(self, lora: Path, trained_NHWC: np.ndarray) -> dict[float, float]:
-        """Strength -> Q; a checkpoint that draws no pictures any more is worth -1."""
+    def curve(self, lora: Path, trained_NHWC: np.ndarray) -> dict[float, tuple[float, float, float] | None]:
+        """Strength -> what Q is made of: (similarity, drift, copying); None where it draws no pictures any more."""
         network = load_lora(self.family, lora, 1.0)
-        found = {}
+        found: dict[float, tuple[float, float, float] | None] = {}
         for strength in STRENGTHS:
             network.strength = strength
             try:
                 drawn, plain = self._drawn(self.prompts), self._drawn(self.plain)
             except ValueError:
-                found[strength] = -1.0
+                found[strength] = None
                 continue
             like = truth.similarity(self._features(drawn), self.base_NF, self.unseen_NF)
             moved = truth.drift(self._features(plain), self.base_plain_NF, self.other_plain_NF)
             copies = truth.copied(drawn, trained_NHWC, self.unseen_NHWC)
-            found[strength] = truth.quality(like, moved, copies)
+            found[strength] = like, moved, copies
         network.remove()
         return found
 
@@ -204,12 +204,17 @@ def one_case(case: Case, folder: Path, known: Truth, most: int, plan: Plan) -> I
         drawn = max((each.copied or 0 for each in one.drawn.values()), default=0)
         yield {
             **asdict(case), "case": case.name, "checkpoint": name, "step": step,
-            "truth": {str(strength): quality for strength, quality in curve.items()},
+            "truth": {f"{strength:g}": made and [round(each, 4) for each in made] for strength, made in curve.items()},
             "said": done.verdict.words[one.name], "best": done.verdict.best == one.name,
             "strength": done.verdict.strength, "top_strength": top, "top_gain": gain, "copied": drawn,
             "curve": {f"{at:g}": [round(each, 5) for each in gains] for at, gains in one.curve.items()},
             "heldout": done.verdict.heldout, "minutes": round((time.monotonic() - began) / 60, 2),
         }  # fmt: skip
+
+
+def qualities(row: dict) -> dict[float, float]:
+    """Strength -> Q of a row's checkpoint; one that draws no pictures any more is worth -1."""
+    return {float(at): truth.quality(*made) if made else -1.0 for at, made in row["truth"].items()}
 
 
 def summary(rows: Sequence[dict]) -> dict[str, float]:
@@ -219,7 +224,7 @@ def summary(rows: Sequence[dict]) -> dict[str, float]:
     for row in rows:
         by_run.setdefault(row["case"], []).append(row)
     for held in by_run.values():
-        curves = [{float(k): v for k, v in row["truth"].items()} for row in held]
+        curves = [qualities(row) for row in held]
         right += [word == row["said"] for word, row in zip(truth.words(curves), held, strict=True)]
         most = max(truth.best(curve)[1] for curve in curves)
         chosen = next(n for n, row in enumerate(held) if row["best"])

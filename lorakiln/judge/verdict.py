@@ -17,7 +17,7 @@ WORDS = ("underbaked", "baked", "slightly overbaked", "overbaked")
 UNSURE = "unsure"
 # best strengths between which a checkpoint is called what it is called: those of the truth in docs/judge.md
 UNDER, BAKED, SLIGHTLY = 1.1, 0.85, 0.5
-ENOUGH = 0.95  # of the best gain of the run: less, turned down, is overbaked
+ENOUGH = 0.95  # of the best gain of the run: less, turned down and beyond noise, is overbaked
 ALIKE = 0.97  # of the best gain of the run: as good
 USABLE = 0.9  # of a checkpoint's best gain: strengths that reach it are worth using
 COPYING = 0.25  # share of drawings that are copies, from which a checkpoint is overbaked whatever it gains
@@ -73,6 +73,22 @@ class Measured:
         if at in (0, len(points) - 1):
             return points[at]
         return _vertex(*points[at - 1 : at + 2])
+
+    def at_top(self) -> list[float]:
+        """The gain on each picture at the best strength, between measured strengths as the straight line has it."""
+        strengths = [0.0, *sorted(self.curve)]
+        pictures = len(next(iter(self.curve.values()), ()))
+        table = np.array([[0.0] * pictures, *(self.curve[strength] for strength in strengths[1:])])
+        return [float(np.interp(self.top()[0], strengths, gains)) for gains in table.T]
+
+    def short_of(self, other: "Measured") -> bool:
+        """Whether it gains less than `ENOUGH` of what the other does, each at its best, beyond the pictures' noise.
+
+        Paired by picture. One picture shows no noise, so there the means alone decide.
+        """
+        pairs = list(zip(other.at_top(), self.at_top(), strict=True))
+        lacking = interval(ENOUGH * theirs - own for theirs, own in pairs)
+        return lacking.above() or (lacking.count == 1 and lacking.mean > 0)
 
     def usable(self) -> tuple[float, float] | None:
         """The strengths, of those that people use, that reach most of the best gain; None where none gains anything."""
@@ -132,7 +148,8 @@ def judge(checkpoints: Sequence[Measured], heldout: int) -> Verdict:
     assert checkpoints, "nothing to judge"
     tops = {one.name: one.top() for one in checkpoints}
     most = max((gain for _, gain in tops.values() if math.isfinite(gain)), default=math.nan)
-    words = {one.name: word(one, most, heldout) for one in checkpoints}
+    top = max(checkpoints, key=lambda one: (math.isfinite(tops[one.name][1]), tops[one.name][1]))
+    words = {one.name: word(one, top, heldout) for one in checkpoints}
     best = best_of(checkpoints, most)
     last = checkpoints[-1]
     strength = tops[best.name][0]
@@ -148,8 +165,8 @@ def judge(checkpoints: Sequence[Measured], heldout: int) -> Verdict:
     )
 
 
-def word(one: Measured, most: float, heldout: int) -> str:
-    """The word for one checkpoint; `most` is the best gain of its run."""
+def word(one: Measured, top: Measured, heldout: int) -> str:
+    """The word for one checkpoint; `top` is the checkpoint of its run with the best gain."""
     strength, gain = one.top()
     if not math.isfinite(strength) or any((drawn.copied or 0) >= COPYING for drawn in one.drawn.values()):
         return "overbaked"
@@ -159,7 +176,7 @@ def word(one: Measured, most: float, heldout: int) -> str:
         return UNSURE
     if strength >= BAKED:
         return "baked"
-    return "slightly overbaked" if strength >= SLIGHTLY and gain >= ENOUGH * most > 0 else "overbaked"
+    return "slightly overbaked" if strength >= SLIGHTLY and gain > 0 and not one.short_of(top) else "overbaked"
 
 
 def best_of(checkpoints: Sequence[Measured], most: float) -> Measured:

@@ -31,6 +31,26 @@ def test_the_word_follows_from_the_strength_that_suits_held_out_pictures(top, he
     assert found.word == found.words["last"] == expected
 
 
+def test_what_may_be_noise_is_not_called_overbaked():
+    """0.15 of 0.2 falls short on every picture; the same means fall within what pictures differ by."""
+
+    def uneven(name: str, top: float, gains: list[float]) -> Measured:
+        return Measured(name, 1, {s: [gain - 0.2 * (s - top) ** 2 for gain in gains] for s in STRENGTHS})
+
+    reference = uneven("reference", 1.0, [0.1, 0.3, 0.15, 0.25])
+    clear, doubtful = uneven("a", 0.6, [0.05, 0.25, 0.1, 0.2]), uneven("a", 0.6, [0.25, 0.05, 0.25, 0.05])
+    assert judge([reference, clear], 4).word == "overbaked"
+    assert judge([reference, doubtful], 4).word == "slightly overbaked"
+
+
+def test_one_picture_shows_no_noise_so_its_gain_alone_decides():
+    def single(name: str, top: float, height: float) -> Measured:
+        return Measured(name, 1, {s: [height - 0.2 * (s - top) ** 2] for s in STRENGTHS})
+
+    assert judge([single("reference", 1.0, 0.2), single("a", 0.6, 0.15)], 1).word == "overbaked"
+    assert judge([single("reference", 1.0, 0.2), single("a", 0.6, 0.199)], 1).word == "slightly overbaked"
+
+
 def test_the_top_lies_between_the_points():
     assert checkpoint("a", 0.93).top() == (pytest.approx(0.93), pytest.approx(0.2))
     assert Measured("a", 1, {1.0: [0.1]}).top() == (1.0, 0.1)
