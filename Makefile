@@ -20,10 +20,10 @@ demo: .venv/installed
 	$(BIN)/kiln judge $(RUNS)/$(notdir $(basename $(RECIPE))) --budget 1
 
 test: .venv/installed lint
-	$(BIN)/pytest -q -n 2
+	$(BIN)/pytest -q -n 2 --dist worksteal
 
 test-all: .venv/installed lint
-	$(BIN)/pytest -q -n 2
+	HYPOTHESIS_PROFILE=new $(BIN)/pytest -q -n 2 --dist worksteal
 	$(BIN)/pytest -q -m slow
 
 lint: .venv/installed

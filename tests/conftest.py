@@ -6,8 +6,14 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["KILN_LEDGER"] = "off"  # what is trained for several tests is nobody's to remember
 
+import hypothesis
 import pytest
 import torch
+
+# the gate asks the same questions every time, make test-all new ones; a busy machine is no failure
+hypothesis.settings.register_profile("gate", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("new", deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 torch.set_num_threads(1)
 

@@ -1,13 +1,8 @@
 """A folder of real little pictures, and an encoder that counts."""
 
 import pytest
-from hypothesis import settings
 
 from tests.data.pictures import Encoder, picture
-
-# A busy machine is no failure.
-settings.register_profile("patient", deadline=None)
-settings.load_profile("patient")
 
 
 @pytest.fixture
