@@ -17,6 +17,11 @@ MOST = 5.0  # deviations beyond which a feature is just as wrong
 CHANCE = 0.01  # share of unseen pictures that lie as near to a training picture by chance alone
 UNDER, BAKED, SLIGHTLY = 1.1, 0.85, 0.5  # best strengths between which a checkpoint is called what it is called
 ENOUGH = 0.95  # of the best that the run can do
+SHORT = 0.75  # of it: a checkpoint that reaches less, before the best one, has not got there yet
+NOTHING, HARM = (
+    0.1,
+    -0.25,
+)  # a best Q below the one is noise; a Q at full strength below the other is worse than the base
 STRENGTHS = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
 
 
@@ -131,19 +136,25 @@ def best(curve: Mapping[float, float]) -> tuple[float, float]:
     return float(top), float(a * top**2 + b * top + c)
 
 
-def word(curve: Mapping[float, float], run_best: float) -> str:
-    """The right word for a checkpoint, from its curve of Q over strengths and Q*, the best of its run."""
+def word(curve: Mapping[float, float], run_best: float, rising: bool = False) -> str:
+    """The right word for a checkpoint, from its curve of Q over strengths and Q*, the best of its run.
+
+    `rising`: the run's best checkpoint comes after this one. Where little has been learned yet the curve is flat, and
+    which strength is its best is chance; that it falls short and training on mends it is not.
+    """
     strength, most = best(curve)
-    if strength > UNDER:
+    harmful = float(np.interp(1.0, sorted(curve), [curve[each] for each in sorted(curve)])) < HARM
+    if strength > UNDER or (most < NOTHING and not harmful) or (rising and most < SHORT * run_best and not harmful):
         return "underbaked"
     if strength >= BAKED:
         return "baked"
-    enough = most >= ENOUGH * run_best if run_best > 0 else most >= run_best
+    enough = most >= max(NOTHING, ENOUGH * run_best)
     return "slightly overbaked" if strength >= SLIGHTLY and enough else "overbaked"
 
 
 def words(curves: Sequence[Mapping[float, float]]) -> list[str]:
-    """The right words for the checkpoints of one run."""
+    """The right words for the checkpoints of one run, in the order of their training."""
     assert all(a < b for a, b in pairwise(STRENGTHS))
-    most = max(best(curve)[1] for curve in curves)
-    return [word(curve, most) for curve in curves]
+    tops = [best(curve)[1] for curve in curves]
+    peak = tops.index(max(tops))
+    return [word(curve, tops[peak], rising=at < peak) for at, curve in enumerate(curves)]

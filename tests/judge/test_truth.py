@@ -47,6 +47,25 @@ def test_a_run_is_measured_by_its_own_best():
     assert truth.words([curve(0.7, 1.0), curve(0.7, 0.5)]) == ["slightly overbaked", "overbaked"]
 
 
+def test_what_falls_short_before_the_best_checkpoint_is_underbaked_and_after_it_overbaked():
+    short, good = curve(0.7, 0.7), curve(1.0, 1.0)
+    assert truth.words([short, good, short]) == ["underbaked", "baked", "overbaked"]
+    near = curve(0.9, 0.8)
+    assert truth.words([near, good]) == ["baked", "baked"]
+
+
+def test_a_flat_curve_has_learned_nothing_yet_and_a_harmful_one_too_much():
+    flat = {t: 0.05 - 0.1 * t for t in truth.STRENGTHS}  # best at 0.3, and hardly worse than the base at 1
+    harmful = {t: 0.05 - t for t in truth.STRENGTHS}
+    assert truth.words([flat]) == ["underbaked"]
+    assert truth.words([harmful]) == ["overbaked"]
+    assert truth.words([harmful, curve(1.0, 1.0)])[0] == "overbaked"
+
+
+def test_in_a_run_worse_than_its_base_nothing_is_slightly_overbaked():
+    assert truth.words([curve(0.7, -1.0)]) == ["overbaked"]
+
+
 def test_pictures_of_one_kind_have_no_discrepancy_and_others_have():
     scale = truth.Scale.of(truth.features(pictures(0, 200)))
     one, same = (scale(truth.features(pictures(seed, 60))) for seed in (1, 2))
