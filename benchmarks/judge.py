@@ -208,6 +208,9 @@ def one_case(case: Case, folder: Path, known: Truth, most: int, plan: Plan) -> I
             "said": done.verdict.words[one.name], "best": done.verdict.best == one.name,
             "strength": done.verdict.strength, "top_strength": top, "top_gain": gain, "copied": drawn,
             "curve": {f"{at:g}": [round(each, 5) for each in gains] for at, gains in one.curve.items()},
+            "bands": {name: round(band.mean, 5) for name, band in one.bands.items()},
+            "trained": round(one.trained.mean, 5) if one.trained else None,
+            "drawn": {f"{at:g}": asdict(each) for at, each in one.drawn.items()},
             "heldout": done.verdict.heldout, "minutes": round((time.monotonic() - began) / 60, 2),
         }  # fmt: skip
 
