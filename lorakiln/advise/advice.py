@@ -2,41 +2,54 @@
 
 import textwrap
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import tomlkit
 
+from lorakiln.advise import length
 from lorakiln.advise.base_model import BaseFacts
+from lorakiln.advise.cards import CPU, Card
+from lorakiln.advise.estimate import Time, duration, memory
 from lorakiln.advise.evidence import cite
+from lorakiln.advise.measured import refined
 from lorakiln.advise.methods import METHODS, Choice, Method, tables
+from lorakiln.advise.novelty import UNKNOWN, Novelty
 from lorakiln.advise.pictures import HELD_SHARE, HOLDABLE, Pictures, kind_of, trigger_place
+from lorakiln.advise.profiles import PROFILES
 from lorakiln.advise.prompts import sample_prompts
+from lorakiln.base.ledger import Entry
 from lorakiln.base.recipe import parse
 from lorakiln.base.settings import Recipe
 
 Purpose = Literal["character", "style", "concept"]
-Novelty = Literal["familiar", "novel", ""]
-MOST_STEPS, FEWEST_STEPS = 8160, 336  # T4's longest and T7's shortest run
 SMALL_SHARE = 0.2  # of pictures below the base's resolution, from which buckets stop enlarging
+FEW, FEW_RANK = 50, 16  # below so many pictures no higher rank
 WIDTH = 78
 
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What is asked for. `novelty` "" means that nobody has tried; `trigger` "" means: as the captions have it.
+    """What is asked for, and with what.
 
-    `own` are sentences from the user's ledger, which come before everything else.
+    `trigger` "" means: as the captions have it. `own` are sentences from the user's ledger, which come before
+    everything else; `runs` its entries. `eight_bit`: bitsandbytes is installed. `seconds` is the most that the run may
+    take; 0: no limit. `card` None: this machine's CPU, or not known.
     """
 
     folder: str
     base: BaseFacts
     purpose: Purpose
     pictures: Pictures
-    novelty: Novelty = ""
+    novelty: Novelty = UNKNOWN
     trigger: str = ""
     vram: float = 0.0  # GiB; 0: not known
     own: tuple[str, ...] = ()
+    bf16: bool = True
+    eight_bit: bool = True
+    card: Card | None = None
+    runs: tuple[Entry, ...] = ()
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,10 +111,14 @@ def advise(wish: Wish) -> list[Advice]:
 
 def chosen(wish: Wish) -> list[tuple[Method, tuple[str, ...]]]:
     """The methods for a purpose and a number of pictures, best first, with what is to be said about the choice."""
-    if wish.base.profile and wish.base.profile.name.startswith("starter"):
+    if _tiny(wish):
         return [(METHODS["starter"], ("The base is Kiln's own tiny one: settings for SDXL would learn nothing. [K1]",))]
     names = _style(wish) if wish.purpose == "style" else _character(wish)
     return [(METHODS[name], notes) for name, notes in names]
+
+
+def _tiny(wish: Wish) -> bool:
+    return bool(wish.base.profile and wish.base.profile.name.startswith("starter"))
 
 
 def _character(wish: Wish) -> list[tuple[str, tuple[str, ...]]]:
@@ -125,18 +142,25 @@ def _character(wish: Wish) -> list[tuple[str, tuple[str, ...]]]:
 
 
 def _style(wish: Wish) -> list[tuple[str, tuple[str, ...]]]:
-    count, novel = wish.pictures.count, wish.novelty == "novel"
-    steps = "The guides disagree on length: T9's 630 steps worked, T4 says 2,560 and T5 3,600 or more. "
+    count, novel = wish.pictures.count, wish.novelty.word == "novel"
+    harder = "New to the base, and novel styles are harder: T4's 2,560 steps at least, not T9's 630. [T12, T4]"
     if count > 200:
         note = f"{count} pictures of a style: CAME failed above 200 and AdamW at 5e-4 did not. [T10]"
-        return [("adamw-style-large", (note,)), ("prodigy-rich", ("Prodigy at rank 32. [T2, T4]",))]
+        notes = (note, harder) if novel else (note,)
+        return [("adamw-style-large", notes), ("prodigy-rich", ("Prodigy at rank 32. [T2, T4]",))]
     longer = "adamw8bit-baseline", ("Longer and at a higher rate, the guide's everyday settings. [T5]",)
     dora = "came-dora-style", ("The guide's DoRA, for once really decomposed. [T6, W7]",)
     if count >= 100:
         note = f"{count} pictures of a style: CAME works at 1e-4; with LoCon, as the guide's DoRA really was. [T9, T6]"
         if count > 150:
             note += " Between 150 and 200 no row speaks; T9 is the nearest."
-        return [("came-locon-style", (note, steps + "T9 is followed: it was seen on a set like this.")), dora, longer]
+        if novel:
+            return [("came-locon-style", (note, harder)), longer, dora]
+        steps = "The guides disagree on length: T9's 630 steps worked, T4 says 2,560 and T5 3,600 or more. "
+        steps += "T9 is followed: it was seen on a set like this" + (
+            ", and the base knows the style. [B5]" if wish.novelty.word else ". [T9]"
+        )
+        return [("came-locon-style", (note, steps)), dora, longer]
     weak = f"{count} pictures of a style: CAME was weak here, so 1e-4 and not less. [T8]"
     if count < 50:
         weak = f"{count} pictures are few for a style (50-100 are usual): T8's settings are the nearest. [S1, T8]"
@@ -145,35 +169,88 @@ def _style(wish: Wish) -> list[tuple[str, tuple[str, ...]]]:
         return [("adamw8bit-baseline", (weak, note)), ("came-style-small", ("CAME, if you want to see. [T8]",))]
     note = (
         "It knows something like it, which is what helps here. [T8, B5]"
-        if wish.novelty
+        if wish.novelty.word
         else ("Whether the base knows the style decides much here: try `kiln probe`. [T8, B5]")
     )
     return [("came-style-small", (weak, note)), longer, dora]
 
 
 def _fitted(method: Method, notes: tuple[str, ...], wish: Wish) -> Advice:
-    """The method with what these pictures, this base and this card change, and the rest of a whole recipe."""
+    """The method with what these pictures, this base, card and purse change, and the rest of a whole recipe."""
     fitted = method.but(*_from_base(wish, method))
+    fitted = fitted.but(*_from_pictures(wish, fitted))
+    fitted = fitted.but(*_prompts(wish), *_around(wish))
+    fitted = fitted.but(*_from_machine(wish, fitted))
+    fitted = fitted.but(*_from_card(wish, fitted))
+    trained = _visited(wish, fitted)
+    fitted = fitted.but(*length.tried(fitted, trained, novel=wish.purpose == "style" and wish.novelty.word == "novel"))
+    purse = ()
+    if wish.seconds:
+        fitted = length.affordable(fitted, trained, _time(wish, fitted, trained), wish.seconds)
+        purse = (_purse(wish, _time(wish, fitted, trained)),)
+    whole = (_whole(wish, fitted, trained), *purse)
+    return Advice(method.name, f"{method.title}.", (*wish.own, *notes, *_said(wish), *whole), in_order(fitted.choices))
+
+
+def _around(wish: Wish) -> Iterable[Choice]:
+    """What every recipe has: base, pictures, purpose, and some held out where they can be spared."""
+    title = wish.base.profile.title if wish.base.profile else "no profile known"
+    row = "T8" if wish.purpose == "style" else "T7"
+    yield Choice("base", wish.base.base, title, ("B5",))
+    yield Choice("purpose", wish.purpose, "what worked differs by it; `kiln check` and your ledger ask it", (row,))
+    yield Choice("dataset.folder", wish.folder, "your pictures", ("S3",))
     if wish.pictures.count >= HOLDABLE:
         why = "kept from training, so that 'kiln judge' can tell learning from memorising"
-        fitted = fitted.but(Choice("dataset.heldout", HELD_SHARE, why, ("W1",)))
-        wish = replace(wish, pictures=wish.pictures.holding_out(HELD_SHARE))
-    fitted = fitted.but(*_from_pictures(wish, fitted))
-    fitted = fitted.but(*_from_card(wish, fitted))
-    fitted = fitted.but(*_length(wish, fitted))
-    steps = wish.pictures.steps_per_epoch(fitted.value("train.batch"))
-    told = tables(fitted.choices)
-    total = told["train"].get("steps") or told["train"]["epochs"] * steps
-    whole = f"{wish.pictures.count} pictures, {steps} steps an epoch, {total:,} steps in all."
-    first = Choice(
-        "base", wish.base.base, wish.base.profile.title if wish.base.profile else "no profile known", ("B5",)
+        yield Choice("dataset.heldout", HELD_SHARE, why, ("W1",))
+
+
+def _visited(wish: Wish, method: Method) -> Pictures:
+    """The pictures as the method visits them: repeated, and some held out."""
+    return wish.pictures.repeated(method.value("dataset.repeats") or 1).holding_out(
+        method.value("dataset.heldout") or 0.0
     )
-    folder = Choice("dataset.folder", wish.folder, "your pictures", ("S3",))
-    prompts = _prompts(wish)
-    row = "T8" if wish.purpose == "style" else "T7"
-    purpose = Choice("purpose", wish.purpose, "what worked differs by it; `kiln check` and your ledger ask it", (row,))
-    choices = in_order((first, purpose, folder, *fitted.choices, *prompts))
-    return Advice(method.name, f"{method.title}.", (*wish.own, *notes, whole), choices)
+
+
+def _whole(wish: Wish, method: Method, trained: Pictures) -> str:
+    steps = trained.steps_per_epoch(method.value("train.batch"))
+    about = "" if trained.exact else " (a step or two off until 'kiln curate' has looked at the folder)"
+    return (
+        f"{wish.pictures.count} pictures, {steps} steps an epoch, {length.steps(method, steps):,} steps in all{about}."
+    )
+
+
+def _time(wish: Wish, method: Method, trained: Pictures) -> Time:
+    recipe = parse(tables(method.choices), f"advice {method.name}")
+    return refined(duration(recipe, wish.base, trained, wish.card or CPU), recipe, wish.base, wish.runs, wish.card)
+
+
+def _purse(wish: Wish, time: Time) -> str:
+    low, high = (seconds / 60 for seconds in time.whole)
+    source = "from runs of yours" if time.measured else "an estimate"
+    return f"It takes {low:.0f} to {high:.0f} min of the {wish.seconds / 60:.0f} that it may ({source}). [W6]"
+
+
+def _said(wish: Wish) -> Iterable[str]:
+    """What is known of what was asked, and which of it changes nothing here."""
+    word = wish.novelty.word
+    if wish.novelty.sentence:
+        yield wish.novelty.sentence
+    if word and _tiny(wish):
+        yield "Whether the base knows it changes no setting here: this base has one way to be trained. [K1]"
+    elif word and wish.purpose != "style":
+        some = "an early" if word == "familiar" else "a late"
+        yield (
+            f"It is {word} to the base: expect {some} checkpoint to do. No setting changes, since the rows that ask "
+            "for more speak of styles. [B5, T12]"
+        )
+    place = trigger_place(wish.pictures.written())
+    if wish.trigger and place and place[0] == wish.trigger:
+        yield f"'{wish.trigger}' stands in the captions already, so naming it changes nothing. [S5]"
+    if wish.base.profile is None:
+        yield (
+            f"Kiln does not know this base, so prompts and prediction are plain. Of which release is it? Say it once: "
+            f"--like {'|'.join(name for name in PROFILES if not name.startswith('starter'))}. [B1, B2, B3]"
+        )
 
 
 def in_order(choices: Iterable[Choice]) -> tuple[Choice, ...]:
@@ -207,6 +284,11 @@ def _from_pictures(wish: Wish, method: Method) -> Iterable[Choice]:
         yield Choice("dataset.keep_tokens", place[1] + 1, why, ("S7", "T6"))
     if wish.trigger and not (place and place[0] == wish.trigger):
         yield Choice("dataset.prefix", wish.trigger, "the trigger word, put before every caption", ("S5",))
+    if count < FEW and method.value("adapter.rank") > FEW_RANK:
+        rank, alpha = method.value("adapter.rank"), method.value("adapter.alpha")
+        why = f"more invites overfitting below {FEW} pictures"
+        yield Choice("adapter.rank", FEW_RANK, why, ("S1", "T1"))
+        yield Choice("adapter.alpha", alpha * FEW_RANK / rank, "with it: the same scale", ("M1",))
     bare = sum(one.caption is None for one in wish.pictures.shown)
     if bare and not any(one.trigger for one in wish.pictures.shown):
         yield Choice("dataset.missing", "empty", f"{bare} of {count} pictures have no caption; write some", ("S5",))
@@ -221,46 +303,54 @@ def _from_pictures(wish: Wish, method: Method) -> Iterable[Choice]:
         )
 
 
-def _from_card(wish: Wish, method: Method) -> Iterable[Choice]:
-    """Fewer pictures a batch where the card is small; no checkpointing where it is large enough without."""
-    from lorakiln.advise.estimate import memory
+def _from_machine(wish: Wish, method: Method) -> Iterable[Choice]:
+    """What this card and installation do not have, replaced by what is nearest."""
+    if method.value("train.precision") == "bf16" and not wish.bf16:
+        yield Choice("train.precision", "fp16", "this card has no bf16", ("P2",))
+    if method.value("optim.name") == "adamw8bit" and not wish.eight_bit:
+        why = "the same rate as adamw8bit, 0.3 GiB more; for that one: pip install bitsandbytes"
+        yield Choice("optim.name", "adamw", why, ("T5", "P2"))
 
+
+def _from_card(wish: Wish, method: Method) -> Iterable[Choice]:
+    """Fewer pictures a batch where the card is small; no checkpointing where it is large enough without.
+
+    Where that is not enough the text encoders stay frozen, and then the rank is halved.
+    """
     if not wish.vram or not wish.base.unet:
         return
-    told = tables((*method.choices, Choice("base", "x", "", ()), Choice("dataset.folder", "x", "", ())))
-    recipe = parse(told, method.name)
-    for batch in range(recipe.train.batch, 0, -1):
-        for checkpointing in (False, True):
-            train = recipe.train.model_copy(update={"batch": batch, "checkpointing": checkpointing})
-            need = memory(recipe.model_copy(update={"train": train}), wish.base).total
-            if need <= 0.95 * wish.vram:
-                why = f"{need:.1f} of your {wish.vram:g} GiB at batch {batch}"
-                yield Choice("train.batch", batch, why, ("T13", "C1"))
-                yield Choice("train.checkpointing", checkpointing, why, ("C1", "C2"))
-                return
-    yield Choice("train.batch", 1, f"the smallest; {wish.vram:g} GiB may not do", ("T13", "C1"))
+    batch = method.value("train.batch")
+    for given in _smaller(method):
+        for pictures in range(batch, 0, -1):
+            for checkpointing in (False, True):
+                fitted = method.but(*given).but(
+                    Choice("train.batch", pictures, "", ()), Choice("train.checkpointing", checkpointing, "", ())
+                )
+                need = memory(parse(tables(fitted.choices), method.name), wish.base).total
+                if need <= 0.95 * wish.vram:
+                    why = f"{need:.1f} of your {wish.vram:g} GiB at batch {pictures}"
+                    yield from given
+                    yield Choice("train.batch", pictures, why, ("T13", "C1"))
+                    yield Choice("train.checkpointing", checkpointing, why, ("C1", "C2"))
+                    return
+    yield from given
+    yield Choice(
+        "train.batch", 1, f"the smallest; it needs {need:.1f} GiB, so {wish.vram:g} will not do", ("T13", "C1")
+    )
+    yield Choice("train.checkpointing", True, "it would need more without", ("C1", "C2"))
 
 
-def _length(wish: Wish, method: Method) -> Iterable[Choice]:
-    """Epochs, where the set is so small or large that the method's own would leave what the guides have tried."""
-    epochs, batch = method.value("train.epochs"), method.value("train.batch")
-    if method.value("train.steps") or method.name == "starter":
-        return
-    steps = wish.pictures.steps_per_epoch(batch) * (method.value("dataset.repeats") or 1)
-    new = epochs
-    if epochs * steps < FEWEST_STEPS:
-        new = -(-FEWEST_STEPS // steps)
-        yield Choice("train.epochs", new, f"so that it comes to {FEWEST_STEPS} steps, the fewest seen to work", ("T7",))
-    elif epochs * steps > MOST_STEPS:
-        new = max(6, MOST_STEPS // steps)
-        why = f"{new * steps:,} steps; more than {MOST_STEPS:,} nobody reports" + (
-            "" if new > 6 else ", but 6 epochs at least"
-        )
-        yield Choice("train.epochs", new, why, ("T4",))
-    if new != epochs:
-        every = max(1, round(new / 10))
-        yield Choice("save.epochs", every, "about ten checkpoints to choose from", ("W1", "P1"))
-        yield Choice("sample.epochs", every, "watch it while it trains", ("W2",))
+def _smaller(method: Method) -> Iterable[tuple[Choice, ...]]:
+    """What may be given up for memory, least first."""
+    yield ()
+    frozen: tuple[Choice, ...] = ()
+    if method.value("optim.text_lr"):
+        frozen = (Choice("optim.text_lr", 0.0, "off: with it nothing fits into this card", ("T13", "T6")),)
+        yield frozen
+    rank, alpha = method.value("adapter.rank"), method.value("adapter.alpha")
+    if rank > 8:
+        half = Choice("adapter.rank", rank // 2, "halved: with more nothing fits into this card", ("T13",))
+        yield (*frozen, half, Choice("adapter.alpha", alpha / 2, "with it: the same scale", ("M1",)))
 
 
 def _prompts(wish: Wish) -> Iterable[Choice]:
@@ -289,4 +379,4 @@ def explained(advice: Advice) -> list[dict[str, Any]]:
     ]
 
 
-__all__ = ["Advice", "Wish", "advise", "chosen", "explained", "replace"]
+__all__ = ["Advice", "Wish", "advise", "chosen", "explained"]

@@ -6,6 +6,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lorakiln.advise import fingerprint
 from lorakiln.advise.profiles import Profile, recognise
 from lorakiln.base.errors import UserError
 from lorakiln.families import header
@@ -45,7 +46,10 @@ class BaseFacts:
 
 
 def look_at(base: str) -> BaseFacts:
-    """The base by its header and configuration files. Never raises for a bad base: `problem` says what is wrong."""
+    """The base by its header, its configuration files and samples of its content.
+
+    Never raises for a bad base: `problem` says what is wrong.
+    """
     try:
         where = find(base)
         return _folder(base, where) if where.is_dir() else _file(base, where)
@@ -64,7 +68,7 @@ def _file(base: str, where: Path) -> BaseFacts:
     predicts = "v" if "v_pred" in head.entries else WORDS.get(word, "")
     zero = True if "ztsnr" in head.entries else scheduler.get("rescale_betas_zero_snr")
     unet = shipped("unet") | own.get("unet", {})
-    profile = recognise(base, head.metadata, predicts=predicts)
+    profile = _recognise(base, head.metadata, where, predicts)
     return BaseFacts(base, where, problem, predicts, zero, profile, unet, _text(own), own.get("resolution", 1024))
 
 
@@ -75,10 +79,35 @@ def _folder(base: str, where: Path) -> BaseFacts:
     scheduler = _json(where / "scheduler" / "scheduler_config.json")
     predicts = WORDS.get(scheduler.get("prediction_type", ""), "")
     unet = shipped("unet") | _json(where / "unet" / "config.json")
-    profile = recognise(base, {}, predicts=predicts)
+    profile = _recognise(base, {}, weights(where), predicts)
     side = unet.get("sample_size", 128) * 8
     zero = scheduler.get("rescale_betas_zero_snr")
     return BaseFacts(base, where, problem, predicts, zero, profile, unet, _text({}), side)
+
+
+def _recognise(base: str, metadata: dict[str, str], file: Path | None, predicts: str) -> Profile | None:
+    """By what is known of the file's content first, then by the header, then by the name."""
+    told = fingerprint.told(fingerprint.content(file)) if file else ""
+    return recognise(base, metadata, fingerprint.whole(file) if file else "", predicts, told)
+
+
+def weights(where: Path) -> Path | None:
+    """The file that a base is known by: itself, or the UNet's of a diffusers folder; None where that has none."""
+    if where.is_file():
+        return where
+    return min((where / "unet").glob("*.safetensors"), default=None)
+
+
+def remember(facts: BaseFacts, profile: Profile) -> None:
+    """Keep what the user says of a base that Kiln does not know, by its content. UserError where it cannot be."""
+    file = weights(facts.where) if facts.where else None
+    if file is None:
+        raise UserError(f"--like {profile.name}: {facts.problem or f'{facts.base} holds no weights'}")
+    if facts.predicts and facts.predicts != profile.prediction:
+        raise UserError(
+            f"--like {profile.name}: {facts.base} says that it predicts {facts.predicts}, not {profile.prediction}"
+        )
+    fingerprint.tell(file, profile.name)
 
 
 @cache

@@ -22,6 +22,7 @@ class Card:
         return self.capability >= (8, 0)
 
 
+CPU = Card("cpu", 0.0, 0.2, (0, 0))
 _TABLE = """
 rtx2060 6 26 7.5 | rtx2070 8 30 7.5 | rtx2080 8 40 7.5 | rtx2080ti 11 54 7.5 | t4 15 50 7.5 | v100 16 100 7.0
 rtx3060 12 25 8.6 | rtx3060ti 8 32 8.6 | rtx3070 8 40 8.6 | rtx3080 10 60 8.6 | rtx3080ti 12 68 8.6 | rtx3090 24 71 8.6

@@ -13,7 +13,7 @@ import tomlkit
 import lorakiln.advise.rules  # noqa: F401  fills the table of rules
 from lorakiln.advise import estimate
 from lorakiln.advise.base_model import BaseFacts, look_at
-from lorakiln.advise.cards import Card, installed
+from lorakiln.advise.cards import CPU, Card, installed
 from lorakiln.advise.evidence import cite
 from lorakiln.advise.findings import RULES, Case, Finding, Machine
 from lorakiln.advise.measured import refined
@@ -80,9 +80,6 @@ def _remembered() -> list[Entry]:
         return Ledger(patience=1.0).entries()
     except UserError:
         return []
-
-
-CPU = Card("cpu", 0.0, 0.2, (0, 0))
 
 
 def look_around(recipe: Recipe, card: Card | None, hours: float) -> tuple[Machine, Card | None]:

@@ -20,66 +20,101 @@ STATE = {"adamw": 8.0, "adamw8bit": 2.1, "prodigy": 16.0, "came": 4.0, "adafacto
 # while a unit is recomputed, backward holds its kept values and about as many gradients and copies of inputs
 RECOMPUTE = 6.3
 LATENT = 8  # pixels a latent, each way
-VAE_WEIGHTS, VAE_PEAK = 0.31, 2.5  # GiB in fp32: the whole VAE, and encoding one picture of 1024 pixels
-VAE_FLOPS, TEXT_FLOPS = 4.88e12, 0.111e12  # one picture of 1024 pixels, one caption
+# GiB in fp32: the whole VAE, and encoding or decoding one picture of 1024 pixels
+VAE_WEIGHTS, ENCODE_PEAK, DECODE_PEAK = 0.31, 2.5, 3.0
+VAE_FLOPS, DECODE_FLOPS, TEXT_FLOPS = 4.88e12, 9.9e12, 0.111e12  # one picture of 1024 pixels, one caption
+DRAWN_AT_ONCE = 4  # samples
 OVERHEAD = (1.1, 2.2)  # a step takes this many times its arithmetic at the card's rate
 PIXELS = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """GiB on the card at the fullest moment of training; `caching` is the fullest before that."""
+    """GiB on the card at the fullest moment of training; `caching` and `sampling` are the fullest of those phases.
+
+    Text encoders and VAE stay on the card throughout: samples need them, and captions that are shuffled anew.
+    """
 
     base: float
     text: float
+    vae: float
     adapter: float
     optimizer: float
     activations: float
     context: float
     caching: float
+    sampling: float
 
     @property
     def training(self) -> float:
-        return sum(getattr(self, part.name) for part in fields(self) if part.name != "caching")
+        return sum(getattr(self, part.name) for part in fields(self) if part.name not in PHASES)
 
     @property
     def total(self) -> float:
-        return max(self.training, self.caching)
+        return max(self.training, self.caching, self.sampling)
+
+
+PHASES = ("caching", "sampling")
 
 
 @dataclass(frozen=True, slots=True)
 class Time:
-    """Seconds, from the best to the worst that can be expected of the card; `first` is encoding before step 1.
+    """Seconds, from the best to the worst that can be expected of the card.
 
-    `measured` is how many remembered runs the step's time was taken from; 0: calculated.
+    `first` is encoding before step 1, `samples` all drawing of samples. `measured` is how many remembered runs the
+    step's time was taken from; 0: calculated.
     """
 
     step: tuple[float, float]
     first: tuple[float, float]
     steps: int
+    samples: tuple[float, float] = (0.0, 0.0)
     measured: int = 0
 
     @property
     def whole(self) -> tuple[float, float]:
-        return tuple(first + self.steps * step for first, step in zip(self.first, self.step, strict=True))  # ty: ignore
+        low, high = (
+            first + self.steps * step + samples
+            for first, step, samples in zip(self.first, self.step, self.samples, strict=True)
+        )
+        return low, high
 
 
 def memory(recipe: Recipe, base: BaseFacts, size: tuple[int, int] | None = None) -> Memory:
     """GiB that training takes at `size` pixels (None: the largest bucket's area as a square)."""
     width = 4 if precision(recipe) == "fp32" else 2
     units = units_of(recipe, base, size)
-    layers = adapted(recipe, base, units)
-    numbers = sum(adapter_weights(recipe, layer) for layer in layers)
+    numbers = sum(adapter_weights(recipe, layer) for layer in adapted(recipe, base, units))
     config = base.unet or {}
     weights = (shapes.unet_weights(config) + shapes.transformer_norms(config)) * width / GIB
-    text_weights = sum(shapes.text_weights(one) for one in base.text) * width / GIB
+    text = sum(shapes.text_weights(one) for one in base.text) * width / GIB
     trains_text = bool(recipe.optim.text_lr or recipe.optim.second_text_lr)
     values = _activations(units, recipe) + (_text_activations(base) if trains_text else 0)
     activations = recipe.train.batch * values * width / GIB
-    area = _pixels(recipe, base, size) / PIXELS
-    caching = max(VAE_WEIGHTS + VAE_PEAK * area, text_weights) + weights + CONTEXT
     adapter, optimizer = 8 * numbers / GIB, state_bytes(recipe) * numbers / GIB
-    return Memory(weights, text_weights if trains_text else 0.0, adapter, optimizer, activations, CONTEXT, caching)
+    resident = weights + text + VAE_WEIGHTS + adapter + CONTEXT
+    encoding = resident + ENCODE_PEAK * _pixels(recipe, base, size) / PIXELS
+    if recipe.cache.latents == "off":  # then pictures are encoded between steps, beside the optimizer's state
+        encoding += optimizer
+    sampling = resident + optimizer + _drawing(recipe, base, width) if drawn(recipe) else 0.0
+    return Memory(weights, text, VAE_WEIGHTS, adapter, optimizer, activations, CONTEXT, encoding, sampling)
+
+
+def _drawing(recipe: Recipe, base: BaseFacts, width: int) -> float:
+    """GiB beyond the weights while samples are drawn: the UNet's fullest block, then the VAE's on one picture."""
+    sides = _sample_size(recipe, base)
+    at_once = min(DRAWN_AT_ONCE, drawn(recipe)) * (2 if recipe.sample.cfg > 1 else 1)
+    block = max(unit.kept for unit in units_of(recipe, base, sides)) * at_once * width / GIB
+    return max(block, DECODE_PEAK * sides[0] * sides[1] / PIXELS)
+
+
+def _sample_size(recipe: Recipe, base: BaseFacts) -> tuple[int, int]:
+    return recipe.sample.width or base.resolution, recipe.sample.height or base.resolution
+
+
+def drawn(recipe: Recipe) -> int:
+    """Pictures of one look at the samples; a file of prompts is taken to hold four."""
+    return len(recipe.sample.prompts) + (4 if recipe.sample.file else 0)
 
 
 def precision(recipe: Recipe) -> str:
@@ -206,7 +241,7 @@ def duration(recipe: Recipe, base: BaseFacts, pictures: Pictures, card: Card) ->
     """Seconds of a run on a card, its rate being what matrix products reach there."""
     train = recipe.train
     per_epoch = pictures.steps_per_epoch(train.batch, train.accumulate)
-    steps = min(train.steps or train.epochs * per_epoch, train.epochs * per_epoch)
+    steps = steps_of(recipe, pictures)
     visits = sum(pictures.buckets().values()) / per_epoch
     rate = card.tflops * 1e12 / (4 if precision(recipe) == "fp32" else 1)
     arithmetic = flops(recipe, base) * visits / rate
@@ -215,9 +250,37 @@ def duration(recipe: Recipe, base: BaseFacts, pictures: Pictures, card: Card) ->
     low, high = OVERHEAD
     # the least a step takes is its launches, whatever the arithmetic
     launches = 0.05 if train.batch == 1 else 0.06
+    drawing = looks(recipe, per_epoch, steps) * drawn(recipe) * _drawing_flops(recipe, base) / rate
     return Time(
-        (max(low * arithmetic, launches), high * arithmetic + launches), (5 + low * encode, 40 + 3 * encode), steps
-    )
+        (max(low * arithmetic, launches), high * arithmetic + launches), (5 + low * encode, 40 + 3 * encode), steps,
+        (low * drawing, high * drawing),
+    )  # fmt: skip
+
+
+def steps_of(recipe: Recipe, pictures: Pictures) -> int:
+    """Optimizer steps of a whole run, as `train.plan` makes them."""
+    train = recipe.train
+    whole = train.epochs * pictures.steps_per_epoch(train.batch, train.accumulate)
+    return min(train.steps or whole, whole)
+
+
+def looks(recipe: Recipe, per_epoch: int, steps: int) -> int:
+    """How often samples are drawn: before, after, and as scheduled."""
+    sample = recipe.sample
+    moments = {0, steps}
+    for every in (sample.epochs * per_epoch, sample.steps):
+        moments |= set(range(every, steps, every)) if every else set()
+    return len(moments)
+
+
+def _drawing_flops(recipe: Recipe, base: BaseFacts) -> float:
+    """Arithmetic of one sample: its steps, with and without the prompt, and its decoding in fp32."""
+    sides = _sample_size(recipe, base)
+    units = units_of(recipe, base, sides)
+    forward = sum(layer.flops for unit in units for layer in unit.layers)
+    forward += sum(one.flops for unit in units for one in unit.attention)
+    passes = recipe.sample.count * (2 if recipe.sample.cfg > 1 else 1)
+    return passes * forward + 4 * DECODE_FLOPS * sides[0] * sides[1] / PIXELS
 
 
 def largest_batch(recipe: Recipe, base: BaseFacts, vram: float) -> int:

@@ -15,7 +15,9 @@ SOURCES = {
     "C": "counted on SDXL's real shapes",
     "M": "follows from the method's definition",
     "K": "measured with Kiln itself",
+    "L": "your own ledger: runs that you judged or noted, and others' that you imported",
 }
+OWN = "L"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,18 @@ def about(word: str) -> list[Evidence]:
     table = evidence()
     if word.upper() in table:
         return [table[word.upper()]]
-    wanted = rows.SYNONYMS.get(word.lower(), word.lower().rpartition(".")[2])
-    found = [row for row in table.values() if wanted in row.topics or word.lower() in row.topics]
+    wanted = asked(word)
+    found = [row for row in table.values() if wanted & set(row.topics)]
     if not found:
         topics = {topic for row in table.values() for topic in row.topics} | set(rows.SYNONYMS)
         raise UserError(f"nothing is known about '{word}'{nearest(word, topics)}")
     return found
+
+
+def asked(word: str) -> set[str]:
+    """The topics that a word means: itself, the setting's own name, and what other tools call it here."""
+    low = word.lower()
+    return {low, rows.SYNONYMS.get(low, low.rpartition(".")[2])}
 
 
 def lines(row: Evidence, width: int = 80) -> list[str]:

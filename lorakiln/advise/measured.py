@@ -43,8 +43,10 @@ def refined(time: Time, recipe: Recipe, base: BaseFacts, entries: Sequence[Entry
     low, high = min(steps), max(steps)
     if len(steps) == 1:
         low, high = low * (1 - SPREAD), high * (1 + SPREAD)
-    first = time.first if chosen else (min(run.rest for run in likest), max(run.rest for run in likest))
-    return replace(time, step=(low, high), first=first, measured=len(steps))
+    if chosen:
+        return replace(time, step=(low, high), measured=len(steps))
+    first = min(run.rest for run in likest), max(run.rest for run in likest)  # what they drew is in it
+    return replace(time, step=(low, high), first=first, samples=(0.0, 0.0), measured=len(steps))
 
 
 def comparable(recipe: Recipe, base: BaseFacts, entries: Iterable[Entry], chosen: Card | None) -> list[Run]:

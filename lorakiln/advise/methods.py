@@ -259,8 +259,11 @@ def named(name: str, changes: Sequence[str] = ()) -> Recipe:
     table["name"] = name
     for change in changes:
         apply_change(table, change)
-    needed = {"base": table["base"], "dataset.0.folder": table["dataset"][0]["folder"]}
-    missing = [f"--set {key}=..." for key, value in needed.items() if value == UNSET]
+    needed = {"base": (table["base"], "pony.safetensors"),
+              "dataset.0.folder": (table["dataset"][0]["folder"], "my-pictures")}  # fmt: skip
+    missing = {key: example for key, (value, example) in needed.items() if value == UNSET}
     if missing:
-        raise UserError(f"--recipe {name}: give it {' and '.join(missing)}")
+        what = " and ".join(f"--set {key}=..." for key in missing)
+        example = " ".join(f"--set {key}={value}" for key, value in missing.items())
+        raise UserError(f"--recipe {name} says how to train, not on what: add {what}, for example {example}")
     return parse(table, f"recipe {name}")

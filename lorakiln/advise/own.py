@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lorakiln.advise.base_model import BaseFacts
+from lorakiln.advise.evidence import OWN, Evidence, asked
 from lorakiln.advise.profiles import recognise
 from lorakiln.base.ledger import Entry
+from lorakiln.base.where import settings_of
 
 MOST = 3  # runs that are cited
 
@@ -23,12 +25,32 @@ def cited(entries: Sequence[Entry], base: BaseFacts, purpose: str, count: int) -
     return tuple(_sentence(one) for one in known[:MOST])
 
 
+def evidence_of(entries: Sequence[Entry], word: str) -> list[Evidence]:
+    """The latest runs that were judged or noted and that say something on a topic, own ones first, as evidence.
+
+    They do where they were for that purpose, by that optimizer or kind of adapter, or where the topic is a setting.
+    "": all of them speak.
+    """
+    known = [one for one in entries if (one.verdict or one.notes) and _speaks(one, word)]
+    known.sort(key=lambda one: bool(one.origin))
+    return [Evidence(f"{OWN}{n}", OWN, _sentence(one), "", "", ()) for n, one in enumerate(known[:MOST], 1)]
+
+
+def _speaks(one: Entry, word: str) -> bool:
+    settings = settings_of(one)
+    keys = {*settings, *(key.rpartition(".")[2] for key in settings)}
+    values = {one.purpose, str(settings.get("optim.name", "")), str(settings.get("adapter.kind", ""))}
+    return any(topic in keys or topic in values for topic in asked(word)) if word else True
+
+
 def same_family(name: str, base: BaseFacts) -> bool:
     """Whether a run's base is of the same release as `base`; of bases that nobody knows, the same file name."""
+    if Path(name).name == Path(base.base).name:
+        return True
     profile = recognise(name, {})
     if profile or base.profile:
         return bool(profile and base.profile and profile.name == base.profile.name)
-    return Path(name).name == Path(base.base).name
+    return False
 
 
 def _sentence(one: Entry) -> str:

@@ -1,27 +1,34 @@
-"""What can be known of a dataset in a second: sizes from file headers, captions, buckets; no pixel is decoded."""
+"""What can be known of a dataset in a second: sizes, captions, buckets, copies; no pixel is decoded.
 
-import hashlib
-import os
+Sizes and contents come from the index that `kiln curate` keeps, and from the files' headers where it does not know
+them.
+"""
+
 import re
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
 from PIL import Image
 
+from lorakiln.advise import scanned
 from lorakiln.base import images
 from lorakiln.base.errors import UserError
+from lorakiln.base.files import sha256
 from lorakiln.base.records import Crop, Size
 from lorakiln.base.settings import Dataset, Recipe
 from lorakiln.data import split
 from lorakiln.data.buckets import Buckets
-from lorakiln.data.dataset import DatasetSpec, subfolders
+from lorakiln.data.dataset import DatasetSpec, picture_files, subfolders
 from lorakiln.tag import captions
 
 SIDEWAYS = (5, 6, 7, 8)  # EXIF orientations that swap width and height
 HOLDABLE, HELD_SHARE = 30, 0.1  # pictures from which some can be spared for the judge, and the share of them
+SEED = Recipe.model_fields["seed"].default  # of a recipe that names none
+READ = 256 * 2**20  # bytes of pictures that are read to tell their contents, where no index does
 COMMON = 0.8  # share of captions that a tag must be in to be the trigger
 Kind = Literal["tags", "prose", "mixed", "none"]
 
@@ -30,14 +37,14 @@ Kind = Literal["tags", "prose", "mixed", "none"]
 class Shown:
     """One picture as it will be trained: its crop into a bucket, its caption (None: no file), visits an epoch.
 
-    `content` tells equal files apart from different ones (size and both ends of the file)."""
+    `sha256` is its file's, "" where nobody has read it: then no other file is as long."""
 
     path: str
     size: Size
     crop: Crop
     caption: str | None
     visits: int
-    content: str
+    sha256: str
     table: int = 0
     trigger: str = ""
 
@@ -49,16 +56,31 @@ class Shown:
 
 @dataclass(frozen=True, slots=True)
 class Pictures:
-    """All pictures of a recipe. `near` counts near-duplicates that `kiln curate` found, None where it was never run."""
+    """All pictures of a recipe.
+
+    `copies` are pairs of contents that `kiln curate` found to be one picture; `unscanned` counts the pictures that its
+    index does not know as they are now.
+    """
 
     shown: tuple[Shown, ...]
-    near: int | None = None
+    copies: frozenset[scanned.Pair] = frozenset()
+    unscanned: int = 0
     unreadable: tuple[str, ...] = ()
-    tags_of: tuple[tuple[str, ...], ...] = field(default=())
 
     @property
     def count(self) -> int:
         return len(self.shown)
+
+    @property
+    def exact(self) -> bool:
+        """Whether those held out, and so the steps, are the very ones that training will choose."""
+        return all(one.sha256 for one in self.shown) or all(one.visits for one in self.shown)
+
+    @property
+    def near(self) -> int:
+        """How many pictures are copies of others among them, though not the same file."""
+        here = {one.sha256 for one in self.shown}
+        return len({two for one, two in self.copies if one in here and two in here})
 
     def buckets(self) -> dict[Size, int]:
         """Visits an epoch by bucket."""
@@ -68,17 +90,38 @@ class Pictures:
                 found[one.crop.target] += one.visits
         return dict(found)
 
-    def holding_out(self, heldout: float, table: int = 0) -> "Pictures":
-        """The same with `dataset.heldout` of a table's pictures not visited.
+    def repeated(self, times: int) -> "Pictures":
+        """The same, each visited so many times as often."""
+        if times == 1:
+            return self
+        return replace(self, shown=tuple(replace(one, visits=one.visits * times) for one in self.shown))
 
-        Which they will be is decided by content and copies; here they lie evenly among the rest, so that buckets of
-        more than one shape may come out a picture apart.
+    def holding_out(self, heldout: float, table: int = 0, seed: int = SEED) -> "Pictures":
+        """The same with `dataset.heldout` of a table's pictures not visited: those that training will choose.
+
+        Where not all contents are known they lie evenly among the rest, so that buckets of more than one shape may come
+        out a picture apart.
         """
         own = [place for place, one in enumerate(self.shown) if one.table == table]
         count = split.wanted(heldout, len(own), str(table)) if own else 0
-        held = {own[(2 * n + 1) * len(own) // (2 * count)] for n in range(count)}
+        if not count:
+            return self
+        if all(one.sha256 for one in self.shown):
+            groups = [group for group in self._groups() if all(self.shown[at].table == table for at in group)]
+            held = split.choose(self.shown, groups, count, seed)
+        else:
+            held = {own[(2 * n + 1) * len(own) // (2 * count)] for n in range(count)}
         shown = (replace(one, visits=0) if place in held else one for place, one in enumerate(self.shown))
         return replace(self, shown=tuple(shown))
+
+    def _groups(self) -> list[list[int]]:
+        """Their places in sets of copies."""
+        from lorakiln.curate.duplicates import join
+
+        first: dict[str, int] = {}
+        pairs = [(first.setdefault(one.sha256, at), at) for at, one in enumerate(self.shown)]
+        pairs += [(first[one], first[two]) for one, two in sorted(self.copies) if one in first and two in first]
+        return join(self.count, pairs)
 
     def steps_per_epoch(self, batch: int, accumulate: int = 1) -> int:
         """What a run makes of them: batches by bucket, the last of each possibly smaller."""
@@ -90,36 +133,56 @@ class Pictures:
         return [one.caption for one in self.shown if one.caption and table in (None, one.table)]
 
 
-def look(tables: Sequence[Dataset], resolution: int) -> Pictures:
+def look(tables: Sequence[Dataset], resolution: int, seed: int = SEED) -> Pictures:
     """Every picture of the recipe's datasets. Raises UserError for a missing or empty folder."""
     shown: list[Shown] = []
     bad: list[str] = []
-    near: list[int] = []
-    for number, table in enumerate(tables):
-        side = table.resolution or resolution
-        buckets = Buckets(
-            Size(side, side), table.bucket_step, table.bucket_min, table.bucket_max, table.no_upscale, table.bucket
-        )
-        spec = DatasetSpec(
-            Path(table.folder), table.repeats, buckets, masks=_masks(table.masks), folder_names=table.folder_names
-        )
-        read = captions.reader(table.extensions)
-        for part in subfolders(spec, captions.parse_folder):
-            found = [path for path in sorted(part.folder.rglob("*")) if _is_picture(path, part.folder)]
-            for path in found:
-                try:
-                    one = _shown(path, part, read(path), number)
-                except (OSError, UserError, Image.DecompressionBombError) as error:
-                    bad.append(f"{path}: {error}")
-                else:
-                    shown.append(one)
-        near += _near(Path(table.folder))
+    parts = [(number, part) for number, table in enumerate(tables) for part in _parts(table, resolution)]
+    known = scanned.read({Path(table.folder) for table in tables} | {part.folder for _, part in parts})
+    files = [(path, number, part) for number, part in parts for path in picture_files(part)]
+    readers = [captions.reader(table.extensions) for table in tables]
+    unscanned = 0
+    for path, number, part in files:
+        try:
+            measured = known.of(path, path.stat())
+            size = measured.size if measured else picture_size(path)
+            crop = part.buckets.fit(size)
+            caption = readers[number](path)
+        except (OSError, UserError, Image.DecompressionBombError) as error:
+            bad.append(f"{path}: {error}")
+            continue
+        content = measured.sha256 if measured else ""
+        unscanned += not measured
+        shown.append(Shown(str(path), size, crop, caption, part.repeats, content, number, part.trigger))
     if not shown:
         raise UserError(f"{tables[0].folder}: holds no picture ({' '.join(sorted(images.EXTENSIONS))})")
-    pictures = Pictures(tuple(shown), sum(near) if near else None, tuple(bad))
+    pictures = Pictures(_with_contents(shown), known.copies, unscanned, tuple(bad))
     for number, table in enumerate(tables):
-        pictures = pictures.holding_out(table.heldout, number)
+        pictures = pictures.holding_out(table.heldout, number, seed)
     return pictures
+
+
+def _parts(table: Dataset, resolution: int) -> list[DatasetSpec]:
+    """A table's folder, or its folders where they name their repeats."""
+    side = table.resolution or resolution
+    buckets = Buckets(
+        Size(side, side), table.bucket_step, table.bucket_min, table.bucket_max, table.no_upscale, table.bucket
+    )
+    spec = DatasetSpec(
+        Path(table.folder), table.repeats, buckets, masks=_masks(table.masks), folder_names=table.folder_names
+    )
+    return subfolders(spec, captions.parse_folder)
+
+
+def _with_contents(shown: Sequence[Shown]) -> tuple[Shown, ...]:
+    """The same with the contents of all, or, where that is too much to read, of those that could be copies."""
+    lengths = [Path(one.path).stat().st_size for one in shown]
+    times = Counter(lengths)
+    few = sum(length for one, length in zip(shown, lengths, strict=True) if not one.sha256) <= READ
+    return tuple(
+        replace(one, sha256=sha256(Path(one.path))) if not one.sha256 and (few or times[length] > 1) else one
+        for one, length in zip(shown, lengths, strict=True)
+    )
 
 
 def _masks(text: str) -> Path | Literal["", "alpha"]:
@@ -127,17 +190,7 @@ def _masks(text: str) -> Path | Literal["", "alpha"]:
 
 
 def look_at_recipe(recipe: Recipe, resolution: int) -> Pictures:
-    return look(recipe.dataset, resolution)
-
-
-def _is_picture(path: Path, folder: Path) -> bool:
-    parts = path.relative_to(folder).parts
-    return path.suffix.lower() in images.EXTENSIONS and not any(part.startswith((".", "_rejected")) for part in parts)
-
-
-def _shown(path: Path, part: DatasetSpec, caption: str | None, table: int) -> Shown:
-    size = picture_size(path)
-    return Shown(str(path), size, part.buckets.fit(size), caption, part.repeats, _content(path), table, part.trigger)
+    return look(recipe.dataset, resolution, recipe.seed)
 
 
 def picture_size(path: Path) -> Size:
@@ -147,34 +200,6 @@ def picture_size(path: Path) -> Size:
         if image.format in ("JPEG", "WEBP", "MPO") and image.getexif().get(0x0112) in SIDEWAYS:
             width, height = height, width
         return Size(width, height)
-
-
-def _content(path: Path) -> str:
-    size = path.stat().st_size
-    with path.open("rb") as stream:
-        head = stream.read(8192)
-        stream.seek(max(0, size - 8192))
-        return hashlib.sha256(f"{size} ".encode() + head + stream.read()).hexdigest()
-
-
-def _near(folder: Path) -> list[int]:
-    """How many pictures still there `kiln curate` called copies of others still there; empty without its index."""
-    index = folder / ".kiln" / "curate.sqlite"
-    if not index.is_file():
-        return []
-    import json
-    import sqlite3
-    from contextlib import closing
-
-    try:
-        with closing(sqlite3.connect(f"file:{index}?mode=ro", uri=True, timeout=0.5)) as known:
-            pictures = known.execute("select name, sha256 from pictures").fetchall()
-            pairs = known.execute("select first, second, relation from pairs").fetchall()
-    except sqlite3.Error:
-        return []
-    here = {content for name, content in pictures if (folder / os.fsdecode(name)).is_file()}
-    copies = [(one, two) for one, two, relation in pairs if json.loads(relation).get("kind") == "copy"]
-    return [len({two for one, two in copies if one in here and two in here})]
 
 
 def kind_of(texts: Sequence[str]) -> Kind:
@@ -197,6 +222,11 @@ def trigger_place(texts: Sequence[str]) -> tuple[str, int] | None:
     """(the tag that nearly all captions share and that stands foremost, its usual place from 0), or None.
 
     The place is the last one that at least a tenth of the captions have it at, so that keeping so many keeps it."""
+    return _trigger_place(tuple(texts))
+
+
+@lru_cache(64)
+def _trigger_place(texts: tuple[str, ...]) -> tuple[str, int] | None:
     parsed = [captions.parse(text.splitlines()[0]) for text in texts if text.strip()]
     if len(parsed) < 3:
         return None

@@ -11,7 +11,7 @@ class Profile:
     """`quality` goes before a prompt, `negative` is its negative prompt; `marks` are words in file names or titles.
 
     `subjects` are things it surely knows, to see a style on.
-    `sha256` holds whole-file hashes of the published files. `told` are keys whose presence in the file says v.
+    `sha256` holds whole-file hashes of the published files, as a Hugging Face cache names its files by.
     """
 
     name: str
@@ -80,15 +80,20 @@ PROFILES = {
 }  # fmt: skip
 
 
-def recognise(base: str, metadata: Mapping[str, str], sha256: str = "", predicts: str = "") -> Profile | None:
-    """The profile of a base: by its content's hash, the title in its header, or its name; None rather than a guess.
+def recognise(
+    base: str, metadata: Mapping[str, str], sha256: str = "", predicts: str = "", told: str = ""
+) -> Profile | None:
+    """The profile of a base; None rather than a guess.
 
-    `predicts` is what the file says of itself ("epsilon", "v", ""): it separates NoobAI's two releases, and a profile
-    that it contradicts is not taken.
+    In this order: the hash of its whole file (where that is known), what the user told of its content, the title in its
+    header, its name. `predicts` is what the file says of itself ("epsilon", "v", ""): it separates NoobAI's two
+    releases, and a profile that it contradicts is not taken; nor one that a name with "v-pred" in it contradicts.
     """
     for profile in PROFILES.values():
         if sha256 and sha256.lower() in profile.sha256:
             return profile
+    if told in PROFILES:
+        return PROFILES[told]
     if base in PROFILES:
         return PROFILES[base]
     title = metadata.get("modelspec.title", "")
@@ -96,7 +101,7 @@ def recognise(base: str, metadata: Mapping[str, str], sha256: str = "", predicts
     for text in filter(None, (title, name)):
         for profile in PROFILES.values():
             if any(re.search(mark, text.lower()) for mark in profile.marks):
-                return _agreeing(profile, predicts)
+                return _agreeing(profile, predicts or ("v" if re.search(r"v[-_ ]?pred", text.lower()) else ""))
     return None
 
 

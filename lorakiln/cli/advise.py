@@ -24,8 +24,10 @@ def why(
 ) -> None:
     """Show what is known about a setting, and where it comes from."""
     from lorakiln.advise.evidence import SOURCES, about, evidence, lines
+    from lorakiln.advise.own import evidence_of
 
     found = about(topic) if topic else list(evidence().values())
+    found = [*evidence_of(_remembered(), topic), *found]
     if as_json:
         typer.echo(json.dumps([asdict(row) for row in found]))
         return
@@ -33,16 +35,22 @@ def why(
         typer.echo("\n".join(lines(row, WIDTH)))
     typer.echo("")
     for letter in dict.fromkeys(row.source for row in found):
-        typer.echo(f"{letter}  {SOURCES[letter]}")
+        typer.echo(textwrap.fill(f"{letter}  {SOURCES[letter]}", WIDTH, subsequent_indent="   "))
 
 
 def advise(
     folder: Path = typer.Argument(help="The folder of pictures."),
     base: str = typer.Option(help="The base model, as in a recipe."),
     purpose: str = typer.Option(..., "--for", help="character, style or concept."),
-    novelty: str = typer.Option("", help="familiar or novel: whether the base knows it already; see kiln probe."),
+    novelty: str = typer.Option(
+        "", help="Whether the base knows it: familiar, novel, or what kiln probe says (its number, its --json)."
+    ),
+    like: str = typer.Option("", help="The release that an unknown base is of, e.g. pony; kept by its content."),
     trigger: str = typer.Option("", help="The trigger word, where the captions have none."),
     gpu: str = typer.Option("", help="The card it will run on, e.g. rtx4090; none: the one in this machine."),
+    minutes: float = typer.Option(0.0, min=0.0, help="The most that the run may take; 0: no limit."),
+    budget: float = typer.Option(0.0, min=0.0, help="The most that it may cost, with --price; 0: no limit."),
+    price: float = typer.Option(0.0, min=0.0, help="Price of an hour of the card."),
     explore: bool = typer.Option(False, "--explore", help="Also the one or two recipes worth comparing."),
     out: Path | None = typer.Option(None, help="Write the recipe here; with --explore name-2.toml and so on."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace existing files."),
@@ -52,7 +60,7 @@ def advise(
     from lorakiln.advise.advice import advise, explained
     from lorakiln.base.files import write_text
 
-    wish = _wish(folder, base, purpose, novelty, trigger, gpu)
+    wish = _wish(folder, base, purpose, novelty, trigger, gpu, like, _seconds(minutes, budget, price))
     found = advise(wish)[: 3 if explore else 1]
     files = [(out.with_stem(f"{out.stem}-{n}") if n > 1 else out) if out else None for n in range(1, len(found) + 1)]
     for path in filter(None, files):
@@ -66,6 +74,8 @@ def advise(
         return
     if wish.base.problem:
         typer.echo(f"kiln: {wish.base.problem}", err=True)
+    if explore and len(found) == 1:
+        typer.echo("kiln: --explore: there is one way to train this base, and nothing to compare it with", err=True)
     for path, one in zip(files, found, strict=True):
         if path:
             typer.echo(_told(one.title, *one.notes))
@@ -74,25 +84,52 @@ def advise(
             typer.echo(one.toml())
 
 
-def _wish(folder: Path, base: str, purpose: str, novelty: str, trigger: str, gpu: str) -> Any:
+def _seconds(minutes: float, budget: float, price: float) -> float:
+    """The most that a run may take; 0: no limit."""
+    if bool(budget) != bool(price):
+        raise UserError("--budget and --price go together: the most that it may cost, and the price of an hour")
+    limits = [60 * minutes] if minutes else []
+    limits += [3600 * budget / price] if budget else []
+    return min(limits, default=0.0)
+
+
+def _wish(
+    folder: Path, base: str, purpose: str, novelty: str, trigger: str, gpu: str, like: str, seconds: float
+) -> Any:
     """What is asked for, looked up: the base's header, the pictures' sizes and captions, the card."""
+    import importlib.util
+
     from lorakiln.advise.advice import Wish
-    from lorakiln.advise.base_model import look_at
+    from lorakiln.advise.base_model import look_at, remember
     from lorakiln.advise.cards import card, installed
+    from lorakiln.advise.novelty import read
     from lorakiln.advise.own import cited
     from lorakiln.advise.pictures import look
+    from lorakiln.advise.profiles import PROFILES
     from lorakiln.base.settings import Dataset
 
-    for value, option, choices in ((purpose, "--for", PURPOSES), (novelty, "--novelty", NOVELTIES)):
+    for value, option, choices in ((purpose, "--for", PURPOSES), (like, "--like", ("", *PROFILES))):
         if value not in choices:
             raise UserError(f"{option} {value}: choose from {', '.join(filter(None, choices))}")
+    known = read(novelty)
     facts = look_at(base)
+    if like:
+        remember(facts, PROFILES[like])
+        facts = look_at(base)
     step = 16 if facts.resolution < 512 else 64
     pictures = look([Dataset(folder=str(folder), missing="empty", bucket_step=step)], facts.resolution)
     here = installed() if not gpu else []
-    vram = card(gpu).vram if gpu else here[0].vram if here else 0.0
-    own = cited(_remembered(), facts, purpose, pictures.count)
-    return Wish(str(folder), facts, purpose, pictures, novelty, trigger, vram, own)  # ty: ignore[invalid-argument-type]
+    chosen = card(gpu) if gpu else here[0].known if here else None
+    runs = tuple(_remembered())
+    if seconds and not chosen and not any(one.step_seconds for one in runs):
+        raise UserError("a limit on time or money needs the card it will run on, as in --gpu rtx4090")
+    return Wish(
+        str(folder), facts, purpose, pictures, known, trigger,  # ty: ignore[invalid-argument-type]
+        vram=chosen.vram if chosen else here[0].vram if here else 0.0,
+        bf16=chosen.bf16 if chosen else here[0].capability >= (8, 0) if here else True,
+        eight_bit=importlib.util.find_spec("bitsandbytes") is not None,
+        card=chosen, own=cited(runs, facts, purpose, pictures.count), runs=runs, seconds=seconds,
+    )  # fmt: skip
 
 
 def _remembered() -> list[Any]:
@@ -107,7 +144,6 @@ def _remembered() -> list[Any]:
 
 
 PURPOSES = ("character", "style", "concept")
-NOVELTIES = ("", "familiar", "novel")
 
 
 def _as_table(one: Any, settings: list[dict[str, Any]]) -> dict[str, Any]:
@@ -185,8 +221,7 @@ def estimate(
     """Predict memory, time and cost of a run, and the largest batch that fits."""
     from lorakiln.advise import estimate as est
     from lorakiln.advise.base_model import look_at
-    from lorakiln.advise.cards import card, installed
-    from lorakiln.advise.check import CPU
+    from lorakiln.advise.cards import CPU, card, installed
     from lorakiln.advise.measured import refined
     from lorakiln.advise.pictures import look_at_recipe
     from lorakiln.base.recipe import read
@@ -216,10 +251,13 @@ def estimate(
 
 
 def _show_memory(memory: Any, chosen: Any, most: int | None) -> None:
-    parts = {name: value for name, value in asdict(memory).items() if value and name != "caching"}
+    from lorakiln.advise import estimate as est
+
+    parts = {name: value for name, value in asdict(memory).items() if value and name not in est.PHASES}
     typer.echo(f"memory  {memory.total:.1f} GiB of {chosen.vram:g} on a {chosen.name}; counted from shapes")
     told = f"training {memory.training:.1f} ({', '.join(f'{k} {v:.1f}' for k, v in parts.items())}), "
     told += f"encoding pictures {memory.caching:.1f}"
+    told += f", drawing samples {memory.sampling:.1f}" if memory.sampling else ""
     typer.echo(textwrap.fill(told, WIDTH, initial_indent=" " * 8, subsequent_indent=" " * 8))
     typer.echo(f"batch   {most} is the largest that fits" if most else "batch   not even 1 fits")
 

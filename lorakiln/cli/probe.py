@@ -1,13 +1,18 @@
 """`kiln probe`: does the base already know this?"""
 
 import json
+import shlex
 import tempfile
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from lorakiln.base.errors import UserError
+
+if TYPE_CHECKING:
+    from lorakiln.judge.probe import Probe
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -44,13 +49,17 @@ def probe(
     place = trigger_place([one.caption for one in named if one.caption])
     word = trigger or (place[0] if place else "")
     files, texts = [Path(one.path) for one in picked], [one.caption or one.trigger for one in picked]
-    _measure(files, texts, word, base, cfg, steps, out, device, precision, as_json)
+    found = _measure(files, texts, word, base, cfg, steps, out, device, precision, as_json)
+    if not as_json:
+        known = f"--novelty={found.excess:.3f}"
+        typer.echo(f"next    kiln advise {shlex.quote(str(folder))} --base {shlex.quote(base)} --for style {known}")
 
 
 def _measure(
     pictures: list[Path], captions: list[str], trigger: str, base: str, cfg: float, steps: int, out: Path, device: str,
     precision: str, as_json: bool,
-) -> None:  # fmt: skip
+) -> "Probe":  # fmt: skip
+    """Draw, measure, and tell what was found."""
     from lorakiln.cli.progress import TerminalReporter
     from lorakiln.judge import probe as judge
     from lorakiln.runs.machine import DTYPES, choose_device, load_base
@@ -68,10 +77,11 @@ def _measure(
         typer.echo(
             json.dumps({**asdict(found), "novelty": found.novelty, "sentence": found.sentence, "picture": str(out)})
         )
-        return
+        return found
     typer.echo(found.sentence)
     typer.echo(f"excess  {found.excess:+.2f} +- {found.spread:.2f} (novel from +{judge.NOVEL:g})")
     typer.echo(f"words   {found.words:+.3f} with its own caption, {found.own_words:+.3f} for the base's own drawings")
     if trigger:
         typer.echo(f"trigger {found.trigger:+.3f} with '{trigger}'")
-    typer.echo(f"picture {out}\nnext    kiln advise FOLDER --base {base} --for style --novelty {found.novelty}")
+    typer.echo(f"picture {out}")
+    return found

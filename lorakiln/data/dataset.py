@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
@@ -62,6 +63,7 @@ class DatasetSpec:
     masks: Path | Literal["", "alpha"] = ""
     weight: float = 1.0
     folder_names: bool = True
+    folder_names: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +108,18 @@ class Dataset:
         """Hash of what is learned from, contents and captions, whatever the files are called or in which order."""
         pairs = sorted((example.sha256, example.caption) for example in self.examples)
         return hashlib.sha256(repr(pairs).encode()).hexdigest()
+
+    @property
+    def folders(self) -> dict[Path, str]:
+        """Each folder with pictures (kohya's `10_name` ones by themselves) and what it is called: its own name, and
+        a number where another has the same."""
+        names: dict[Path, str] = {}
+        met: Counter[str] = Counter()
+        for folder in dict.fromkeys(Path(example.spec.folder) for example in self.examples):
+            name = folder.resolve().name
+            met[name] += 1
+            names[folder] = name if met[name] == 1 else f"{name} ({met[name]})"
+        return names
 
     @property
     def visits(self) -> int:
@@ -160,6 +174,11 @@ def subfolders(spec: DatasetSpec, parse_folder: ParseFolder) -> list[DatasetSpec
         if not any(path.is_relative_to(part.folder) for part in parts):
             raise UserError(f"{path}: lies beside folders that name their repeats; move it into one of them")
     return parts
+
+
+def picture_files(spec: DatasetSpec) -> list[Path]:
+    """The pictures of one folder by name, as they are found for training."""
+    return _pictures(_files(spec))
 
 
 def scan_folder(spec: DatasetSpec) -> tuple[list[Example], list[Path]]:

@@ -1,12 +1,19 @@
 """Which pictures are held out of training, to be judged by: chosen by content and seed, copies never parted."""
 
 from collections.abc import Sequence
+from typing import Protocol
 
 from lorakiln.base import chance
 from lorakiln.base.errors import UserError
-from lorakiln.data.dataset import Example
 
 Groups = Sequence[Sequence[int]]
+
+
+class Known(Protocol):
+    """A picture by the hash of its file, which is all that the choice looks at."""
+
+    @property
+    def sha256(self) -> str: ...
 
 
 def wanted(heldout: float, pictures: int, folder: str) -> int:
@@ -19,7 +26,7 @@ def wanted(heldout: float, pictures: int, folder: str) -> int:
     return count
 
 
-def choose(examples: Sequence[Example], groups: Groups, count: int, seed: int) -> set[int]:
+def choose(examples: Sequence[Known], groups: Groups, count: int, seed: int) -> set[int]:
     """The indices of `count` pictures to hold out, or fewer where copies do not let it come out even.
 
     `groups` are the sets of pictures that are copies of each other, those alone being a set of one; a set is held out
@@ -33,6 +40,6 @@ def choose(examples: Sequence[Example], groups: Groups, count: int, seed: int) -
     return held
 
 
-def _lot(examples: Sequence[Example], group: Sequence[int], seed: int) -> tuple[int, int]:
+def _lot(examples: Sequence[Known], group: Sequence[int], seed: int) -> tuple[int, int]:
     content = min(examples[index].sha256 for index in group)
     return chance.key(seed, "held out", int(content[:16], 16)), min(group)

@@ -1,5 +1,7 @@
 """Plain values to ask rules and advice about: pictures that need no file, bases that need no weights."""
 
+import hashlib
+
 from lorakiln.advise import estimate
 from lorakiln.advise.base_model import BaseFacts, shipped
 from lorakiln.advise.cards import card
@@ -26,13 +28,16 @@ def base(name="sdxl", **changes):
     return BaseFacts(**(facts | changes))
 
 
+def content(number):
+    """The hash that the `number`-th picture would have."""
+    return hashlib.sha256(f"{number}".encode()).hexdigest()
+
+
 def pictures(count, size=(1024, 1024), caption=TAGS, visits=1, buckets=None, **changes):
     """`count` different pictures of one size."""
     buckets = buckets or Buckets(Size(1024, 1024))
-    shown = [
-        Shown(f"p/{n}.png", Size(*size), buckets.fit(Size(*size)), caption, visits, f"content {n}")
-        for n in range(count)
-    ]
+    crop = buckets.fit(Size(*size))
+    shown = [Shown(f"p/{n}.png", Size(*size), crop, caption, visits, content(n)) for n in range(count)]
     return Pictures(tuple(shown), **changes)
 
 

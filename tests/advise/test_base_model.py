@@ -5,8 +5,10 @@ import struct
 
 import pytest
 
-from lorakiln.advise.base_model import look_at
+from lorakiln.advise import fingerprint
+from lorakiln.advise.base_model import look_at, remember
 from lorakiln.advise.profiles import PROFILES, recognise
+from lorakiln.base.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -23,6 +25,7 @@ from lorakiln.advise.profiles import PROFILES, recognise
         ("starter", "starter"),
         ("starter-v", "starter-v"),
         ("juggernautXL_v9.safetensors", None),
+        ("ponyDiffusion_v-pred_mix.safetensors", None),
         ("pony/juggernautXL.safetensors", None),
     ],
 )
@@ -58,6 +61,55 @@ def test_a_velocity_model_is_known_by_its_keys(tmp_path):
     assert (facts.problem, facts.predicts, facts.zero_snr, facts.profile.name) == ("", "v", True, "noob-v")
     facts = look_at(write(tmp_path / "noob.safetensors", SDXL))
     assert (facts.predicts, facts.prediction, facts.zero_snr, facts.profile.name) == ("", "epsilon", False, "noob-eps")
+
+
+def test_a_hub_cache_names_its_files_by_their_whole_hash(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    blob = tmp_path / "blobs" / PROFILES["pony"].sha256[0]
+    write(blob, SDXL)
+    (tmp_path / "mine.safetensors").symlink_to(blob)
+    assert look_at(str(tmp_path / "mine.safetensors")).profile.name == "pony"
+
+
+def test_an_unknown_base_is_told_once_and_known_by_its_content(tmp_path):
+    path = tmp_path / "mine.safetensors"
+    facts = look_at(write(path, SDXL))
+    assert facts.profile is None
+    remember(facts, PROFILES["illustrious"])
+    assert look_at(str(path)).profile.name == "illustrious"
+    path.rename(tmp_path / "other.safetensors")
+    assert look_at(str(tmp_path / "other.safetensors")).profile.name == "illustrious"
+    assert look_at(write(path, [*SDXL, "one.more"])).profile is None, "other content under the same name"
+
+
+def test_what_the_file_says_of_itself_is_not_talked_over(tmp_path):
+    facts = look_at(write(tmp_path / "mine.safetensors", [*SDXL, "v_pred"]))
+    with pytest.raises(UserError, match="says that it predicts v, not epsilon"):
+        remember(facts, PROFILES["pony"])
+    with pytest.raises(UserError, match="no such file"):
+        remember(look_at(str(tmp_path / "gone.safetensors")), PROFILES["pony"])
+
+
+def test_a_sampled_hash_sees_both_ends_and_is_kept_by_path_size_and_time(tmp_path, monkeypatch):
+    path = tmp_path / "large"
+    size = fingerprint.HEAD + 40 * fingerprint.PIECE
+
+    def written(place):
+        with path.open("wb") as stream:
+            stream.truncate(size)
+            stream.seek(place)
+            stream.write(b"x")
+        return fingerprint.sampled(path)
+
+    places = (0, fingerprint.HEAD - 1, size - 1, size - fingerprint.PIECE)
+    assert len({written(place) for place in places}) == len(places)
+    known = fingerprint.content(path)
+    monkeypatch.setattr(fingerprint, "sampled", lambda path: "read anew")
+    assert fingerprint.content(path) == known
+    path.touch()
+    assert fingerprint.content(path) == "read anew"
+    monkeypatch.setenv("KILN_LEDGER", "off")
+    assert fingerprint.content(path) == "read anew" and not fingerprint.told(known)
 
 
 def test_what_cannot_be_trained_is_told(tmp_path):

@@ -47,7 +47,25 @@ COUNTED = {(1, True): 7.4, (3, True): 10.0, (4, True): 11.5, (1, False): 12.4, (
 @pytest.mark.parametrize(("batch", "checkpointing"), COUNTED)
 def test_memory_is_within_a_tenth_of_the_counted_figures(batch, checkpointing):
     made = recipe(train={"batch": batch, "checkpointing": checkpointing})
-    assert memory(made, base()).training == pytest.approx(COUNTED[batch, checkpointing], rel=0.03)
+    need = memory(made, base())
+    counted = need.training - need.text - need.vae  # the figures leave out what training itself does not use
+    assert counted == pytest.approx(COUNTED[batch, checkpointing], rel=0.03)
+
+
+def test_what_samples_and_shuffled_captions_need_is_on_the_card_too():
+    """Text encoders (817 million weights) and VAE (84 million in fp32) are never taken off it."""
+    need = memory(recipe(), base())
+    assert need.text == pytest.approx(1.52, abs=0.01) and need.vae == pytest.approx(0.31, abs=0.01)
+    assert need.training > need.base + need.text + need.vae
+
+
+def test_each_phase_is_counted_with_what_it_needs():
+    made = {"train": {"checkpointing": True}, "adapter": {"rank": 64}}
+    kept, anew = (memory(recipe(cache={"latents": where}, **made), base()) for where in ("disk", "off"))
+    assert anew.caching - kept.caching == pytest.approx(anew.optimizer), "pictures are encoded between steps"
+    assert kept.sampling == 0
+    drawing = memory(recipe(sample={"prompts": ["x"], "width": 1536, "height": 1536}, **made), base())
+    assert drawing.total == drawing.sampling > drawing.training, "a large sample is the fullest moment"
 
 
 @pytest.mark.parametrize(("checkpointing", "counted"), [(False, 14.74e12), (True, 20.87e12)])
@@ -149,6 +167,17 @@ def test_time_and_cost_follow_the_card_and_the_price():
     assert low == pytest.approx(slow.whole[0] / 7200) and high > low
     short = duration(recipe(train={"steps": 100}), base(), pictures(60), card("rtx3060"))
     assert short.steps == 100 and short.steps * short.step[0] == pytest.approx(slow.steps * slow.step[0] / 6)
+
+
+def test_samples_take_time_as_often_as_they_are_drawn():
+    made = {"train": {"epochs": 10}, "sample": {"prompts": ["x", "y"], "epochs": 5}}
+    base_facts, shown = base(), pictures(60)
+    often = duration(recipe(**made), base_facts, shown, card("rtx3060")).samples
+    rarely = duration(recipe(**made | {"sample": {"prompts": ["x", "y"]}}), base_facts, shown, card("rtx3060")).samples
+    assert often[0] == pytest.approx(rarely[0] * 3 / 2), "before, in the middle, after"
+    assert duration(recipe(), base_facts, shown, card("rtx3060")).samples == (0, 0)
+    once = rarely[0] / 4  # one picture: 25 steps with and without the prompt, 6 TFLOP each, and decoding, at 25 TFLOP/s
+    assert once == pytest.approx(1.1 * (50 * 6 + 40) / 25, rel=0.15)
 
 
 def test_cards_are_found_as_people_write_them():

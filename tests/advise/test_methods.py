@@ -58,7 +58,13 @@ def test_a_change_is_laid_over_a_named_recipe():
     ("name", "changes", "line"),
     [
         ("came-dora", PLACES, "did you mean 'came-dora-style'"),
-        ("starter", [], "--set base=... and --set dataset.0.folder=..."),
+        (
+            "starter",
+            [],
+            "add --set base=... and --set dataset.0.folder=..., for example --set base=pony.safetensors "
+            "--set dataset.0.folder=my-pictures",
+        ),
+        ("came-dora-style", ["optim.lr=1e-4", "base=x"], "add --set dataset.0.folder=..., for example"),
         ("starter", [*PLACES, "optim.lrr=1"], "unknown setting 'optim.lrr'"),
     ],
 )

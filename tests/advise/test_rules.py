@@ -10,10 +10,11 @@ from lorakiln.advise.check import apply_fixes, check
 from lorakiln.advise.evidence import evidence
 from lorakiln.advise.findings import RULES, Machine, page
 from lorakiln.advise.pictures import Pictures
+from lorakiln.advise.rules import idle
 from lorakiln.base.errors import UserError
 from lorakiln.base.records import Size
 from lorakiln.data.buckets import Buckets
-from tests.advise.cases import TAGS, base, case, pictures, recipe, said
+from tests.advise.cases import TAGS, base, case, content, pictures, recipe, said
 
 PROSE = "A girl with long hair stands in a field of flowers, looking at the sky."
 LONG = recipe(train={"epochs": 20, "batch": 1}, save={"epochs": 2}, sample={"prompts": ["x"]})
@@ -49,6 +50,13 @@ def cut(step):
     return case(made, pictures(60, (832, 1216), buckets=buckets))
 
 
+def wide(width):
+    """One of sixty pictures is so wide, and all are cut to a square."""
+    square = Buckets(Size(1000, 1000), enabled=False)
+    shown = [*pictures(59, buckets=square).shown, *pictures(1, (width, 1000), buckets=square).shown]
+    return case(recipe(dataset=[{"folder": "p", "bucket": False}]), Pictures(tuple(shown)))
+
+
 def captioned(table, caption=TAGS):
     return case(recipe(dataset=[{"folder": "p", **table}]), pictures(60, caption=caption))
 
@@ -67,7 +75,7 @@ def spelled(count):
 def doubled(same):
     shown = list(pictures(60).shown)
     if same:
-        shown[1] = dataclasses.replace(shown[1], content=shown[0].content)
+        shown[1] = dataclasses.replace(shown[1], sha256=shown[0].sha256)
     return case(shown=Pictures(tuple(shown)))
 
 
@@ -93,9 +101,9 @@ PAIRS = {
     "K007": (with_adapter(16, 161.0), with_adapter(16, 160.0)),
     "K008": tuple(captioned({"shuffle": True, "keep_tokens": n}) for n in (0, 1)),
     "K009": tuple(captioned({"shuffle": True, "keep_tokens": 1}, text) for text in (PROSE, TAGS)),
-    "K010": tuple(case(recipe(loss={"min_snr_gamma": gamma}), facts=base("noob-v")) for gamma in (5.0, 0.0)),
+    "K010": tuple(case(recipe(loss={"min_snr_gamma": gamma}), facts=base("noob-v")) for gamma in (0.001, 0.0)),
     "K011": tuple(case(recipe(prediction=word), facts=base("noob-v", predicts="v")) for word in ("epsilon", "v")),
-    "K012": (cut(256), cut(64)),
+    "K012": (wide(1053), wide(1052)),
     "K013": (stretched(682), stretched(683)),
     "K014": (doubled(True), doubled(False)),
     "K015": (bare(1), bare(0)),
@@ -104,7 +112,7 @@ PAIRS = {
     "K018": tuple(case(facts=base(name)) for name in ("unknown", "sdxl")),
     "K019": tuple(case(recipe(train={"batch": n}), pictures(3)) for n in (4, 3)),
     "K020": (kept(4), kept(3)),
-    "K021": tuple(captioned({"heldout": share}) for share in (0.0, 0.1)),
+    "K021": tuple(case(shown=pictures(n)) for n in (30, 29)),
     "K022": (vram(-0.01), vram(0.01)),
     "K023": tuple(case(machine=Machine(disk_free=free), needs_disk=2.0) for free in (1.99, 2.0)),
     "K024": (case(output_exists="runs/x"), case(output_exists="")),
@@ -117,19 +125,17 @@ PAIRS = {
         case(recipe(sample={"prompts": ["a hero"], "negative": text}), facts=base("pony")) for text in ("", "score_4")
     ),
     "K029": tuple(
-        with_optim(name="adafactor", lr=lr, options={"relative_step": True}) for lr in (5e-4, 1.0)
+        with_optim(name="adafactor", lr=lr, options={"relative_step": True}) for lr in (0.999, 1.0)
     ),
     "K030": tuple(case(recipe(sample={"prompts": prompts})) for prompts in ([], ["x"])),
-    "K031": tuple(with_optim(name="prodigy", lr=lr) for lr in (0.5, 1.0)),
+    "K031": tuple(with_optim(name="prodigy", lr=lr) for lr in (0.999, 1.0)),
     "K032": tuple(case(shown=pictures(60, unreadable=bad)) for bad in (("a.png: cut off",), ())),
     "K033": tuple(case(facts=base(problem=text)) for text in ("x: no such file", "")),
+    "K034": tuple(case(shown=pictures(60, unscanned=n)) for n in (1, 0)),
+    "K035": tuple(case(recipe(dataset=[{"folder": "p", "keep_tokens": n}])) for n in (1, 0)),
+    "K036": tuple(case(recipe(train={"epochs": 5, "steps": n, "batch": 4})) for n in (76, 75)),
+    "K037": (with_optim(lr=0.0), with_optim(lr=1e-6)),
 }  # fmt: skip
-
-
-def partly_cut(count):
-    buckets = Buckets(Size(1024, 1024), step=256, no_upscale=True)
-    shown = [*pictures(count, (832, 1216), buckets=buckets).shown, *pictures(60 - count).shown]
-    return case(recipe(dataset=[{"folder": "p", "bucket_step": 256}]), Pictures(tuple(shown)))
 
 
 def long_run(epochs):
@@ -146,9 +152,80 @@ EDGES = [
     ("K010", *(case(recipe(ztsnr=word, loss={"min_snr_gamma": 5.0})) for word in ("on", "auto"))),
     ("K010", *(case(recipe(ztsnr=word, loss={"min_snr_gamma": 5.0}), facts=base("noob-v"))
                for word in ("auto", "off"))),
-    ("K012", partly_cut(6), partly_cut(5)),
+    ("K010", *(case(recipe(loss={"min_snr_gamma": 5.0}), facts=base(name)) for name in ("noob-v", "noob-eps"))),
+    ("K011", *(case(recipe(prediction="epsilon"), facts=base(name)) for name in ("noob-v", "noob-eps"))),
+    ("K011", *(case(recipe(prediction=word), facts=base("sdxl")) for word in ("v", "auto"))),
+    ("K012", cut(256), cut(64)),
+    ("K014", *(case(shown=pictures(60, copies=frozenset(pairs))) for pairs in ({(content(1), content(2))}, ()))),
+    ("K014", *(case(shown=pictures(60, copies=frozenset({(content(1), content(n))}))) for n in (59, 60))),
+    ("K021", *(captioned({"heldout": share}) for share in (0.0, 0.01))),
+    ("K029", *(with_optim(name="adafactor", options={"relative_step": on}) for on in (True, False))),
+    ("K031", with_optim(name="prodigy", lr=1.001), with_optim(name="prodigy", lr=0.0, text_lr=1.0)),
     ("K022", vram(-1e-9), vram(0.0)),
 ]  # fmt: skip
+# a setting, the table in which it has no effect, and what gives it one
+IDLE = [
+    ("adapter", {"conv_alpha": 4.0}, {"conv_rank": 4}),
+    ("loss", {"huber_c": 0.2}, {"kind": "huber"}),
+    ("loss", {"huber_schedule": "constant"}, {"kind": "smooth_l1"}),
+    ("loss", {"multires_discount": 0.5}, {"multires_levels": 6}),
+    ("save", {"keep": 3}, {"epochs": 1}),
+    ("sample", {"epochs": 1}, {"prompts": ["x"]}),
+    ("sample", {"steps": 1}, {"file": "x.txt"}),
+    ("sample", {"negative": "x", "cfg": 1.0}, {"cfg": 1.1}),
+    ("sample", {"rescale": 0.7, "cfg": 1.0}, {"cfg": 1.1}),
+    ("cache", {"text_megabytes": 9, "text": "off"}, {"text": "memory"}),
+    ("cache", {"folder": "x", "latents": "memory"}, {"latents": "disk"}),
+    ("dataset", {"bucket_min": 512, "no_upscale": True}, {"no_upscale": False}),
+    ("dataset", {"bucket_max": 2048, "bucket": False}, {"bucket": True}),
+    ("dataset", {"bucket_step": 32, "bucket": False}, {"bucket": True}),
+    ("dataset", {"no_upscale": True, "bucket": False}, {"bucket": True}),
+    ("dataset", {"keep_tokens": 1}, {"shuffle": True}),
+    ("dataset", {"keep_tokens": 1}, {"tag_dropout": 0.1}),
+]
+
+
+def tabled(section, values):
+    return case(recipe(**{section: [{"folder": "p", **values}] if section == "dataset" else values}))
+
+
+@pytest.mark.parametrize(("section", "wrong", "cure"), IDLE, ids=lambda value: str(value))
+def test_a_setting_without_effect_is_told(section, wrong, cure):
+    name = next(iter(wrong))
+    assert f"{name} = " in said("K035", tabled(section, wrong)).text
+    told = said("K035", tabled(section, wrong | cure))
+    assert told is None or f".{name} = " not in told.text
+
+
+def test_a_cache_of_captions_is_idle_while_text_encoders_are_trained():
+    trained, frozen = (recipe(cache={"text": "off"}, optim={"text_lr": rate}) for rate in (1e-5, 0.0))
+    assert said("K035", case(trained)) and said("K035", case(frozen)) is None
+
+
+def test_every_idle_setting_is_tested():
+    assert set(idle.IDLE) == {f"{section}.{next(iter(values))}" for section, values, _ in IDLE} | {"cache.text"}
+
+
+REFUSED = [
+    ({"optim": {"name": "prodigy", "lr": 1.0, "text_lr": 0.5}}, {"optim": {"name": "prodigy", "lr": 1.0}}),
+    ({"optim": {"warmup": 601.0}}, {"optim": {"warmup": 600.0}}),
+    ({"loss": {"min_timestep": 500, "max_timestep": 500}}, {"loss": {"min_timestep": 499, "max_timestep": 500}}),
+    ({"adapter": {"tucker": True}}, {"adapter": {"tucker": True, "conv_rank": 4}}),
+    ({"adapter": {"kind": "loha", "factor": 8}}, {"adapter": {"kind": "lokr", "factor": 8}}),
+    ({"judge": {"epochs": 1}}, {"judge": {"epochs": 1}, "dataset": [{"folder": "p", "heldout": 0.1}]}),
+    ({"dataset": [{"folder": "p", "random_crop": True}]},
+     {"dataset": [{"folder": "p", "random_crop": True}], "cache": {"latents": "off"}}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("wrong", "right"), REFUSED)
+def test_what_training_would_refuse_is_told_now(wrong, right):
+    assert said("K037", case(recipe(**wrong))) and said("K037", case(recipe(**right))) is None
+
+
+def test_the_end_that_comes_early_is_told_with_its_step():
+    text = said("K036", case(recipe(train={"epochs": 10, "steps": 2000}), pictures(100))).text
+    assert text == "train.steps = 2,000, but the epochs hold 1,000: the run ends at 1,000"
 
 
 @pytest.mark.parametrize(("id", "yes", "no"), EDGES, ids=[f"{id}-{n}" for n, (id, *_) in enumerate(EDGES)])
@@ -201,6 +278,8 @@ SETTLED = (
     "K028",
     "K029",
     "K031",
+    "K036",
+    "K037",
 )
 
 
@@ -221,9 +300,11 @@ def test_the_fix_of_a_rule_satisfies_it(id):
     assert said(id, dataclasses.replace(wrong, recipe=made, time=time)) is None
 
 
-def test_one_rule_more_near_duplicates_come_from_the_curators_index():
-    assert said("K014", case(shown=pictures(60, near=3))).text.startswith("3 pictures")
-    assert said("K014", case(shown=pictures(60, near=0))) is None
+def test_copies_and_unscanned_pictures_are_told_with_the_way_to_know():
+    pairs = frozenset({(content(1), content(2)), (content(1), content(3)), (content(4), content(99))})
+    assert said("K014", case(shown=pictures(60, copies=pairs))).text.startswith("2 pictures")
+    assert "60 of 60 pictures not scanned" in said("K034", case(shown=pictures(60, unscanned=60))).text
+    assert "run 'kiln curate p'" in said("K034", case(shown=pictures(60, unscanned=1))).text
 
 
 def test_the_starter_is_spared_rules_about_sdxls_numbers():

@@ -11,8 +11,10 @@ from typer.testing import CliRunner
 from lorakiln.base.ledger import Entry, Ledger
 from lorakiln.base.recipe import read
 from lorakiln.cli import app
+from tests.advise.test_base_model import SDXL, write
 from tests.advise.test_pictures import draw
 from tests.cli.test_cli import kiln
+from tests.cli.verbs import kiln as here
 
 
 def run(*words, code=0):
@@ -31,9 +33,22 @@ def pics(tmp_path):
 def test_why_shows_rows_with_their_source_in_80_columns():
     text = run("why", "learning_rate")
     assert "T11  Never 5e-4 with CAME" in text and "DuskFall" in text
-    assert max(map(len, text.splitlines())) <= 100 and max(map(len, text.split("\n\n")[0].splitlines())) <= 80
+    assert max(map(len, run("why").splitlines())) <= 80
     rows = json.loads(run("why", "came", "--json"))
     assert {"id", "source", "claim", "checked"} <= set(rows[0]) and "T7" in [row["id"] for row in rows]
+
+
+def test_own_runs_that_say_something_on_a_topic_come_first():
+    judged = {"base": "pony", "purpose": "character", "pictures": 9, "steps": 400}
+    recipe = {"optim": {"name": "came", "lr": 6e-5}, "adapter": {"rank": 8, "kind": "lora"}}
+    Ledger().save([Entry("1", "mika", "finished", verdict="baked", recipe=recipe, **judged),
+                   Entry("2", "other", "finished", recipe=recipe, **judged)])  # fmt: skip
+    for topic in ("learning_rate", "optim.lr", "came", "character", "rank"):
+        text = run("why", topic)
+        assert text.startswith("L1   Your run 'mika' for a character (9 pictures, came at 6e-05"), topic
+        assert "'other'" not in text and "L  your own ledger" in text and max(map(len, text.splitlines())) <= 80
+    assert "mika" not in run("why", "style") and "mika" not in run("why", "T6")
+    assert json.loads(run("why", "came", "--json"))[0]["source"] == "L"
 
 
 def test_advice_can_be_written_checked_and_read(pics, tmp_path):
@@ -62,6 +77,36 @@ def test_advice_as_json_has_reasons(pics):
     (one,) = json.loads(run("advise", pics, "--base", "pony.safetensors", "--for", "character", "--json"))
     rate = next(row for row in one["settings"] if row["setting"] == "optim.lr")
     assert rate["value"] == 6e-5 and rate["evidence"] == ["T7", "T12"] and one["recipe"]["optim"]["lr"] == 6e-5
+
+
+def test_a_limit_on_money_is_a_limit_on_time(pics, capsys):
+    words = ("advise", pics, "--base", "pony.safetensors", "--for", "character", "--gpu", "rtx4090")
+    whole, cut = (run(*words, *more) for more in ((), ("--budget", "0.10", "--price", "1")))
+    assert "cut from" not in whole and "cut from" in cut and "min of the 6 that it may" in " ".join(cut.split())
+    assert run(*words, "--minutes", "6") == cut
+    assert run(*words, "--minutes", "600").count("\n") == whole.count("\n") + 1, "only how long it takes is added"
+    for more, line in (
+        (("--budget", "1"), "--budget and --price go together"),
+        (("--minutes", "0.1"), "no step fits"),
+    ):
+        code, told = here(capsys, *words, *more)
+        assert code == 2 and line in told.err and told.err.count("\n") == 1
+
+
+def test_an_unknown_base_is_asked_about_once(pics, tmp_path, capsys):
+    path = write(tmp_path / "mine.safetensors", SDXL)
+    words = ("advise", pics, "--base", path, "--for", "style")
+    assert "Of which release is it?" in " ".join(run(*words).replace("#", "").split())
+    assert "score_9" in run(*words, "--like", "pony") and "score_9" in run(*words)
+    assert "--like ponny: choose from pony" in here(capsys, *words, "--like", "ponny")[1].err
+
+
+def test_what_changes_nothing_is_said(pics, capsys):
+    words = ("advise", pics, "--base", "starter", "--for", "style", "--trigger", "zzz", "--novelty", "0.3", "--explore")
+    _, told = here(capsys, *words)
+    text = " ".join(told.out.replace("#", "").split())
+    assert "'kiln probe' measured +0.30: novel" in text and "changes no setting here" in text
+    assert "naming it changes nothing" in text and "nothing to compare it with" in told.err
 
 
 HOT = """base = "sd_xl_base_1.0.safetensors"
@@ -108,14 +153,22 @@ def test_estimate_tells_memory_batch_time_and_cost(pics, tmp_path):
             "kiln: --for stile: choose from character, style, concept",
         ),
         (["advise", "nowhere", "--base", "x", "--for", "style"], "kiln: nowhere: no such folder"),
+        (
+            ["advise", "pics", "--base", "x", "--for", "style", "--novelty", "new"],
+            "kiln: --novelty new: choose from familiar, novel, or give what 'kiln probe' says",
+        ),
+        (
+            ["check", "my.toml", "--set", "optim.options={wd=1}"],
+            "kiln: my.toml: optim.options = {'wd': 1}: optimizer 'came' has no option 'wd'; it has betas, eps1",
+        ),
         (["check", "nowhere.toml"], "kiln: nowhere.toml: no such recipe"),
         (["estimate", "my.toml", "--gpu", "rtx9"], "kiln: --gpu rtx9: not in the table of cards"),
     ],
 )
-def test_bad_input_is_one_line(words, line, pics, tmp_path):
+def test_bad_input_is_one_line(words, line, pics, tmp_path, capsys):
     (tmp_path / "my.toml").write_text(HOT)
-    done = kiln(*words, cwd=tmp_path)
-    assert done.returncode == 2 and done.stderr.startswith(line) and done.stderr.count("\n") == 1, done.stderr
+    code, told = here(capsys, *words)
+    assert code == 2 and told.err.startswith(line) and told.err.count("\n") == 1, told.err
 
 
 def test_the_ledger_speaks_first_and_its_trouble_stops_nothing(pics, tmp_path, monkeypatch):

@@ -6,14 +6,13 @@ from lorakiln.advise.findings import Case, Said, rule
 
 CUT = 0.05
 STRETCHED = 1.5
-FEW = 0.1  # share of pictures from which it is worth a word
 
 
 @rule("K012", "warning", "buckets that cut more than 5 % off", "S8", safe=True)
 def cropped(case: Case) -> Said | None:
     shown = case.pictures.shown if case.pictures else ()
     cut = [one for one in shown if one.crop.lost > CUT and not case.recipe.dataset[one.table].random_crop]
-    if not cut or len(cut) < FEW * len(shown):
+    if not cut:
         return None
     worst = max(cut, key=lambda one: one.crop.lost)
     table = case.recipe.dataset[worst.table]
@@ -39,7 +38,7 @@ def stretched(case: Case) -> Said | None:
 def copies(case: Case) -> Said | None:
     if not case.pictures:
         return None
-    times = Counter(one.content for one in case.pictures.shown)
+    times = Counter(one.sha256 for one in case.pictures.shown if one.sha256)
     same = sum(count - 1 for count in times.values())
     if same:
         return Said(f"{same} pictures are exact copies of others: they are learned twice as hard")
@@ -50,20 +49,33 @@ def copies(case: Case) -> Said | None:
     return None
 
 
+@rule("K034", "note", "pictures that nobody has scanned", "S3")
+def unscanned(case: Case) -> Said | None:
+    if not case.pictures or not case.pictures.unscanned:
+        return None
+    folders = " and ".join(f"'kiln curate {table.folder}'" for table in case.recipe.dataset)
+    return Said(
+        f"{case.pictures.unscanned} of {case.count} pictures not scanned, so copies that are not the same file are not "
+        f"known: run {folders}"
+    )
+
+
 @rule("K018", "note", "a base without a profile", "B1", "B2", "B3", "B4")
 def unknown_base(case: Case) -> Said | None:
     if case.base.profile is None and not case.base.problem:
-        return Said(f"{case.base.base}: not a base Kiln knows, so no word on its quality tags, sampler or prediction")
+        return Said(f"{case.base.base}: not a base Kiln knows, so no word on its quality tags, sampler or "
+                    "prediction; 'kiln advise ... --like NAME' tells it once")  # fmt: skip
     return None
 
 
-@rule("K011", "error", "a prediction that the base's file contradicts", "B3", safe=True)
+@rule("K011", "error", "a prediction that the base contradicts", "B3", safe=True)
 def wrong_prediction(case: Case) -> Said | None:
-    wanted, told = case.recipe.prediction, case.base.predicts
-    if wanted != "auto" and told and wanted != told:
-        return Said(f"prediction = '{wanted}', but {case.base.base} says it predicts {told}: noise would come out",
-                    {"prediction": "auto"})  # fmt: skip
-    return None
+    wanted, base = case.recipe.prediction, case.base
+    if wanted == "auto" or not base.prediction or wanted == base.prediction:
+        return None
+    source = f"{base.base} says it predicts" if base.predicts else f"{base.base} is known as one that predicts"
+    return Said(f"prediction = '{wanted}', but {source} {base.prediction}: noise would come out",
+                {"prediction": "auto"})  # fmt: skip
 
 
 @rule("K019", "warning", "a batch larger than the smallest bucket", "M4")

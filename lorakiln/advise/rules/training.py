@@ -1,14 +1,14 @@
 """Rules about how the weights move: optimizer, rates, rank, length, loss, saving."""
 
+from lorakiln.advise.advice import FEW, FEW_RANK
 from lorakiln.advise.findings import Case, Said, rule
+from lorakiln.advise.length import FEWEST_STEPS as SHORTEST
+from lorakiln.advise.length import MOST_STEPS as LONGEST
 from lorakiln.advise.pictures import HELD_SHARE, HOLDABLE
 
 RATE = 5e-4
 STYLE_RATE = 1e-4
 MANY = 200
-FEW = 50
-HIGH_RANK = 16
-SHORTEST, LONGEST = 336, 8160
 HOT, COLD = 1e-3, 1e-6
 CHOICE = 3
 
@@ -40,9 +40,9 @@ def timid_style(case: Case) -> Said | None:
 @rule("K004", "warning", "too few pictures for the rank", "S1", "T1", "T7")
 def rank_too_high(case: Case) -> Said | None:
     adapter = case.recipe.adapter
-    if case.pictures and adapter.kind != "lokr" and case.count < FEW and adapter.rank > HIGH_RANK:
-        text = f"rank {adapter.rank} for {case.count} pictures invites overfitting; {HIGH_RANK} is the most below {FEW}"
-        return Said(text, {"adapter.rank": HIGH_RANK})
+    if case.pictures and adapter.kind != "lokr" and case.count < FEW and adapter.rank > FEW_RANK:
+        text = f"rank {adapter.rank} for {case.count} pictures invites overfitting; {FEW_RANK} is the most below {FEW}"
+        return Said(text, {"adapter.rank": FEW_RANK})
     return None
 
 
@@ -103,8 +103,9 @@ def no_choice(case: Case) -> Said | None:
     return None
 
 
-@rule("K021", "note", "no held-out pictures", "W1", "W2")
+@rule("K021", "note", "no held-out pictures, of 30 or more", "W1", "W2", "S1")
 def no_held_out(case: Case) -> Said | None:
+    # a character has 20-40 pictures: of fewer than 30 a tenth is too few to tell anything, and is missed in training
     tables = case.recipe.dataset
     if case.count < HOLDABLE or any(table.heldout for table in tables):
         return None

@@ -2,13 +2,14 @@
 
 from typing import Any, Literal
 
-from pydantic import field_validator
+from pydantic import ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
 from lorakiln.base.errors import nearest
 from lorakiln.base.settings.field import Section, setting
+from lorakiln.base.settings.options import OPTIMIZER_OPTIONS, SCHEDULE_OPTIONS, problem
 
-OPTIMIZERS = ("adamw", "adamw8bit", "prodigy", "came", "adafactor", "lion")
+OPTIMIZERS = tuple(OPTIMIZER_OPTIONS)
 
 
 class RateRule(Section):
@@ -73,6 +74,21 @@ class Optim(Section):
         if name not in OPTIMIZERS and "." not in name:
             raise PydanticCustomError("choice", "unknown optimizer{hint}", {"hint": nearest(name, OPTIMIZERS)})
         return name
+
+    @field_validator("options", "schedule_options")
+    @classmethod
+    def _fitting(cls, options: dict[str, Any], info: ValidationInfo) -> dict[str, Any]:
+        """Another tool's optimizer, named by a path, is asked for its options when it is built."""
+        noun, key, table = (
+            ("optimizer", "name", OPTIMIZER_OPTIONS)
+            if info.field_name == "options"
+            else ("schedule", "schedule", SCHEDULE_OPTIONS)
+        )
+        name = info.data.get(key)  # None: that setting is wrong itself, which is told
+        wrong = problem(f"{noun} '{name}'", table[name], options) if name in table else ""
+        if wrong:
+            raise PydanticCustomError("choice", "{wrong}", {"wrong": wrong})
+        return options
 
     @property
     def second_text_lr(self) -> float:
