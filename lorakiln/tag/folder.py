@@ -1,6 +1,5 @@
 """A folder of pictures and their captions: read all at once, tagged, told, ruled and changed, and what to write."""
 
-import re
 import shutil
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Literal
 from lorakiln.base import walk
 from lorakiln.base.errors import UserError
 from lorakiln.base.files import atomic
-from lorakiln.tag import batches, caption, rules, sidecar
+from lorakiln.tag import batches, caption, rules, sentences, sidecar
 from lorakiln.tag.caption import Caption, Line
 from lorakiln.tag.captions import parse_folder
 from lorakiln.tag.edits import Change, Edit, add
@@ -136,8 +135,8 @@ def told(
     failed: list[str] = []
     done = 0
     for paths, pictures in batches.ahead(list(todo), lambda p: p, captioner.batch, lambda _, why: failed.append(why)):
-        sentences = captioner.sentences(pictures)
-        new = {todo[path]: captions[todo[path]].told(text) for path, text in zip(paths, sentences, strict=True)}
+        texts = captioner.sentences(pictures)
+        new = {todo[path]: captions[todo[path]].told(text) for path, text in zip(paths, texts, strict=True)}
         keep(new)
         found |= new
         done += len(paths)
@@ -165,8 +164,8 @@ def _ruled(line: Line, wanted: Rules, known: Statistics, count: Count | None) ->
     """One line after the rules, and the tags that fell. A sentence alone, or behind the trigger, stays prose."""
     trigger, sentence = wanted.trigger, line.sentence
     if sentence and all(rules.matches(tag, [trigger]) for tag in line.tags):
-        named = re.search(rf"(?<!\w){re.escape(trigger)}(?!\w)", sentence, re.IGNORECASE)
-        return Line((trigger,) if trigger and (line.tags or not named) else (), sentence), []
+        opens = trigger and (line.tags or not sentences.names(sentence, trigger))
+        return Line((trigger,) if opens else (), sentence), []
     tags = rules.arranged(line.tags, wanted, known)
 
     def tokens(text: str) -> int:

@@ -18,6 +18,11 @@ def split(line: str, separator: str = ",") -> tuple[tuple[str, ...], str]:
     return tags, separator.join(raw[pieces[start][0] : pieces[-1][0] + 1]).strip()
 
 
+def names(sentence: str, word: str) -> bool:
+    """Whether a word, such as a trigger, stands in a sentence by itself, in capitals or not."""
+    return bool(word) and re.search(rf"(?<!\w){re.escape(word)}(?!\w)", sentence, re.IGNORECASE) is not None
+
+
 def _start(pieces: Sequence[str]) -> int:
     """The piece that opens a sentence, which then reaches to the line's end; as many as there are where none does.
 

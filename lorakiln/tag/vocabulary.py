@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from lorakiln.tag.caption import Caption
 from lorakiln.tag.rules import QUALITY, plain
+from lorakiln.tag.sentences import names
 
 _NAMED = 3  # examples in a notice
 _TYPOS = 100  # told one by one; further ones count as unknown
@@ -52,7 +53,7 @@ def notices(
     if known:
         own = {trigger, *(tag for tags in QUALITY.values() for tag in tags)}  # known to the base, not to a tagger
         yield from _unknown(words, {_folded(tag) for tag in known}, {_folded(tag) for tag in own})
-    yield from _trigger(words, known, trigger, split)
+    yield from _trigger(captions, words, known, trigger, split)
     if words.missing:
         yield f"{words.missing} of {words.captions} pictures have no caption"
     if 0 < words.sentences < 0.3:
@@ -145,11 +146,13 @@ def _unknown(words: Vocabulary, known: Collection[str], own: Collection[str]) ->
         yield f"{others} captions hold mostly tags that the tagger does not know, {ours} hold its own"
 
 
-def _trigger(words: Vocabulary, known: Collection[str], trigger: str, split: Split | None) -> Iterator[str]:
+def _trigger(
+    captions: Mapping[str, Caption], words: Vocabulary, known: Collection[str], trigger: str, split: Split | None
+) -> Iterator[str]:
     """A trigger that is missing, known already, or cut into odd pieces."""
     if not trigger:
         return
-    there = words.counts.get(trigger, 0)
+    there = sum(trigger in one.tags or names(one.sentence, trigger) for one in captions.values())
     if there < words.captions - words.missing:
         yield f"trigger '{trigger}': stands in {there} of {words.captions} captions; it belongs in every one"
     if _folded(trigger) in {_folded(tag) for tag in known}:

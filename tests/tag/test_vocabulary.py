@@ -72,6 +72,12 @@ def test_what_does_not_fit_together_is_noticed(extra, more, notice):
     assert notice in said(CLEAN | {"x.png": extra}, **more)
 
 
+def test_a_sentence_that_names_the_trigger_holds_it():
+    captions = {"a": caption.of(["znk", "hat"]), "b": caption.of([], "A girl called Znk stands there.")}
+    assert "trigger" not in said(captions, trigger="znk")
+    assert "stands in 2 of 3" in said(captions | {"c": caption.of([], "Some znkish thing lies there.")}, trigger="znk")
+
+
 def test_a_trigger_and_quality_tags_are_no_unknown_tags():
     captions = {f"{n}.png": caption.of(["znk_style", "score_9", "1girl", "hat"]) for n in range(3)}
     assert said(captions, known=KNOWN, trigger="znk_style") == ""
