@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import fcntl
 import hashlib
 import os
 import tempfile
@@ -10,6 +11,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lorakiln.base.errors import UserError
+
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+# No permission, or a name and place that no file can have.
+_REFUSED = (
+    errno.EACCES, errno.EROFS, errno.EPERM, errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ELOOP,
+)  # fmt: skip
 
 
 @contextlib.contextmanager
@@ -23,7 +30,7 @@ def atomic(path: Path) -> Generator[BinaryIO]:
     try:
         with disk_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+            handle, temporary = tempfile.mkstemp(prefix=".kiln-", suffix=".tmp", dir=path.parent)
             with os.fdopen(handle, "wb") as stream:
                 os.fchmod(stream.fileno(), 0o666 & ~_umask())
                 yield stream
@@ -39,13 +46,13 @@ def atomic(path: Path) -> Generator[BinaryIO]:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Generator[None]:
-    """Turn a full disk and missing permission into a UserError that names the file."""
+    """Turn a full disk, missing permission and a place where no file can be into a UserError that names the file."""
     try:
         yield
     except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise UserError(f"{path}: the disk is full; free some space, then continue with --resume") from error
-        if error.errno in (errno.EACCES, errno.EROFS, errno.EPERM):
+        if error.errno in _FULL:
+            raise UserError(f"{path}: the disk is full; free some space and try again") from error
+        if error.errno in _REFUSED:
             raise UserError(f"{path}: cannot be written ({error.strerror})") from error
         raise
 
@@ -54,6 +61,21 @@ def write_text(path: Path, text: str) -> None:
     """Replace a UTF-8 text file atomically."""
     with atomic(path) as stream:
         stream.write(text.encode())
+
+
+@contextlib.contextmanager
+def alone(place: Path, busy: str) -> Generator[None]:
+    """Hold the lock file `place`; the lock goes with the process, however it ends. Raises UserError(`busy`) when
+    another process holds it."""
+    with disk_errors(place):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        stream = place.open("w")
+    with stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(busy) from None
+        yield
 
 
 def sha256(path: Path) -> str:

@@ -6,6 +6,7 @@ change a training picture (an EXIF rotation, a palette's transparent colour, 16 
 
 import hashlib
 import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,14 @@ from PIL import Image, ImageCms, ImageColor, ImageOps
 from lorakiln.base.errors import UserError
 from lorakiln.base.records import Crop, Size
 
-EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"})
+EXTENSIONS = frozenset(
+    {".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".avif"}
+)
+# What is a picture to its owner and to nothing here: named instead of passed over.
+UNREAD = frozenset(
+    {".heic", ".heif", ".hif", ".jxl", ".jp2", ".j2k", ".tga", ".ppm", ".pgm", ".pnm", ".pcx", ".ico", ".svg", ".psd"}
+    | {".xcf", ".kra", ".clip", ".exr", ".hdr", ".dds", ".qoi", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"}
+)
 Image.init()  # an older Pillow knows no AVIF, and asking it for an unknown format is an error
 FORMATS = tuple(Image.OPEN.keys() & {"PNG", "JPEG", "MPO", "WEBP", "BMP", "GIF", "TIFF", "AVIF"})
 RESIZE_FILTER = "lanczos"
@@ -50,12 +58,32 @@ class PictureInfo:
     sha256: str
 
 
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A whole file decoded once: upright colours (RGB) and transparency (L, 255 = opaque; None where it has none).
+
+    `tables` are a JPEG's quantization tables by number; `frames` counts all, of which this is the first.
+    """
+
+    colours: Image.Image
+    alpha: Image.Image | None
+    format: str
+    tables: Mapping[int, Sequence[int]]
+    frames: int
+
+    def on(self, background: Colour) -> Image.Image:
+        """The colours with transparency laid on `background`."""
+        if self.alpha is None:
+            return self.colours
+        return Image.composite(self.colours, Image.new("RGB", self.colours.size, background), self.alpha)
+
+
 def measure(path: Path) -> PictureInfo:
     """Read a picture's header and hash its file. Pixels are decoded only where the rotation cannot be had otherwise.
 
     Raises UserError for what `open_picture` refuses, as far as a header shows it (a cut-off file shows later).
     """
-    data = _read(path)
+    data = read(path)
     with _Refusals(path), _open(path, data) as image:
         width, height = image.size
         if _orientation(image, data) in _SIDEWAYS:
@@ -72,15 +100,33 @@ def open_picture(path: Path, background: Colour = WHITE) -> Image.Image:
     Raises UserError naming the file when it is missing, not a picture, cut off, animated, or in a mode with no
     defined look (32-bit float).
     """
-    colours, alpha = _decode(path)
-    if alpha is None:
-        return colours
-    return Image.composite(colours, Image.new("RGB", colours.size, background), alpha)
+    return decode(path, read(path)).on(background)
 
 
 def alpha_mask(path: Path) -> Image.Image | None:
     """The picture's transparency as an upright 8-bit picture (255 = opaque), or None where it has none."""
-    return _decode(path)[1]
+    return decode(path, read(path)).alpha
+
+
+def decode(path: Path, data: bytes, first_frame: bool = False) -> Decoded:
+    """Decode a file's bytes; `path` names it in errors. Raises UserError as `open_picture` does, but with `first_frame`
+    a moving picture (not a TIFF of several pages) gives its first frame."""
+    with _Refusals(path), _open(path, data, first_frame) as image:
+        frames = _frames(image)
+        image.load()
+        turn = _TURNS.get(_orientation(image, data))
+        colours, alpha = _layers(path, image)
+        if turn is not None:
+            colours, alpha = colours.transpose(turn), None if alpha is None else alpha.transpose(turn)
+        return Decoded(colours, alpha, image.format or "", getattr(image, "quantization", None) or {}, frames)
+
+
+def read(path: Path) -> bytes:
+    """A file's bytes. Raises UserError where they cannot be had."""
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
 
 
 def to_pixels(picture: Image.Image, crop: Crop) -> np.ndarray:
@@ -130,17 +176,12 @@ class _Refusals:
         if isinstance(error, Image.DecompressionBombError | Image.DecompressionBombWarning):
             most = 2 * (Image.MAX_IMAGE_PIXELS or 0)
             raise UserError(f"{self.path}: too many pixels to be opened safely (at most {most:,})") from error
+        if isinstance(error, MemoryError):
+            raise UserError(f"{self.path}: needs more memory than there is") from error
         raise UserError(f"{self.path}: cannot be decoded; the file is cut off or damaged") from error
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from error
-
-
-def _open(path: Path, data: bytes) -> Image.Image:
+def _open(path: Path, data: bytes, first_frame: bool = False) -> Image.Image:
     """The file with only its header read. Raises UserError for what is no picture, or more than one."""
     if not data:
         raise UserError(f"{path}: is empty")
@@ -148,12 +189,16 @@ def _open(path: Path, data: bytes) -> Image.Image:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.UnidentifiedImageError:
         raise UserError(f"{path}: is not a picture; readable are PNG, JPEG, WebP, AVIF, BMP, GIF and TIFF") from None
-    frames = getattr(image, "n_frames", 1)
-    # An MPO is a JPEG whose further frames are a camera's previews or depth maps: its first frame is the picture.
-    if frames > 1 and image.format != "MPO":
+    frames = _frames(image)
+    if frames > 1 and (not first_frame or image.format == "TIFF"):
         what = "pages" if image.format == "TIFF" else "frames"
         raise UserError(f"{path}: is animated or has several pages ({frames} {what}); save the one to train on")
     return image
+
+
+def _frames(image: Image.Image) -> int:
+    # An MPO is a JPEG whose further frames are a camera's previews or depth maps: its first frame is the picture.
+    return 1 if image.format == "MPO" else getattr(image, "n_frames", 1)
 
 
 def _orientation(image: Image.Image, data: bytes) -> int:
@@ -164,18 +209,6 @@ def _orientation(image: Image.Image, data: bytes) -> int:
 
 def _has_alpha(image: Image.Image) -> bool:
     return image.mode in _ALPHA_MODES or "transparency" in image.info
-
-
-def _decode(path: Path) -> tuple[Image.Image, Image.Image | None]:
-    """The upright colours (RGB) and transparency (L, None where opaque by nature) of one file."""
-    data = _read(path)
-    with _Refusals(path), _open(path, data) as image:
-        image.load()
-        turn = _TURNS.get(_orientation(image, data))
-        colours, alpha = _layers(path, image)
-        if turn is None:
-            return colours, alpha
-        return colours.transpose(turn), None if alpha is None else alpha.transpose(turn)
 
 
 def _layers(path: Path, image: Image.Image) -> tuple[Image.Image, Image.Image | None]:

@@ -4,14 +4,28 @@ import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from lorakiln.base.images import EXTENSIONS
+from lorakiln.base.images import EXTENSIONS, UNREAD
 
 REJECTED = "_rejected"  # where `kiln curate --apply` moves pictures: part of no dataset
 
 
-def pictures(folder: Path, refused: Callable[[str, str], None]) -> Iterator[Path]:
+def pictures(
+    folder: Path, refused: Callable[[str, str], None], left_out: Callable[[Path], None] = lambda path: None
+) -> Iterator[Path]:
     """Every picture file below a folder, by name. Hidden folders and `_rejected` are left out, linked ones followed,
-    each folder once. What cannot be entered goes to `refused(path, reason)`."""
+    each folder once. What cannot be entered, and pictures of a format that is not read, go to `refused(path, reason)`;
+    every other file to `left_out`."""
+    for path in _files(folder, refused):
+        suffix = path.suffix.lower()
+        if suffix in EXTENSIONS:
+            yield path
+        elif suffix in UNREAD:
+            refused(str(path), f"{path}: {suffix[1:].upper()} is not read; save it as PNG, JPEG or WebP")
+        else:
+            left_out(path)
+
+
+def _files(folder: Path, refused: Callable[[str, str], None]) -> list[Path]:
     entered: set[tuple[int, int]] = set()
     found: list[Path] = []
 
@@ -26,4 +40,4 @@ def pictures(folder: Path, refused: Callable[[str, str], None]) -> Iterator[Path
         entered.add((status.st_dev, status.st_ino))
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != REJECTED)
         found += [Path(place) / name for name in names if not name.startswith(".")]
-    yield from sorted(path for path in found if path.suffix.lower() in EXTENSIONS)
+    return sorted(found)

@@ -55,11 +55,15 @@ class TerminalReporter:
 
     def steps(self, stage: str) -> Callable[[int, int], None]:
         """A callback (done, total) that shows a stage whose length is only known once it runs."""
+        shown = 0
 
         def show(done: int, total: int) -> None:
+            nonlocal shown
             if not self._tasks:
                 self.begin(stage, total, 0)
-            self.advance()
+                shown = 0
+            self.advance(done - shown)
+            shown = done
             if done == total:
                 self.end()
 

@@ -3,94 +3,126 @@
 The manifest is written before anything moves, so that a move cut short can be undone too.
 """
 
-import hashlib
+import contextlib
+import errno
+import filecmp
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import os
+import shutil
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from lorakiln.base import images
+import numpy as np
+from PIL import Image
+
+from lorakiln.base import files, images
 from lorakiln.base.errors import UserError
 from lorakiln.base.files import atomic, disk_errors, write_text
 from lorakiln.base.walk import REJECTED
-from lorakiln.curate.picture import Picture
+from lorakiln.curate.index import FOLDER
+from lorakiln.curate.picture import COMPANIONS
 
 MANIFEST = "manifest.json"
-# What belongs to a picture and goes with it: captions, masks' notes, other tools' caches.
-_COMPANIONS = (".txt", ".caption", ".cap", ".tags", ".json", ".npz")
+_WORDS = (".txt", ".caption", ".cap", ".tags")  # what a cut copy gets too; other tools' caches are of the whole picture
+
+Box = tuple[int, int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """The part of an upright picture to keep (left, top, right, bottom, in pixels), and what to call that."""
+
+    box: Box
+    what: str
 
 
 @dataclass(frozen=True, slots=True)
 class Moved:
-    """One file's move, names below the dataset's folder; `written` marks a trimmed copy that was made instead."""
+    """One file's move, names below the dataset's folder; `written` is the copy, cut to `box`, that was made instead."""
 
     name: str
     to: str
     why: str
     written: str = ""
+    box: Box | None = None
 
 
-def apply(folder: Path, rejects: Mapping[str, str], trims: Sequence[Picture] = ()) -> list[Moved]:
-    """Move rejected pictures (name -> why) with their captions below `_rejected/`; write trimmed copies of `trims`.
+def alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+    """Nobody else moves pictures of this folder meanwhile. Raises UserError when somebody does."""
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    return files.alone(
+        folder / FOLDER / "curate.lock", f"{folder}: another kiln is moving its pictures; wait for it to end"
+    )
+
+
+def apply(folder: Path, rejects: Mapping[str, str], cuts: Mapping[str, Cut] | None = None) -> list[Moved]:
+    """Move rejected pictures (name -> why) with their captions below `_rejected/`, and those of `cuts` too, with a copy
+    cut to size left in their place. Files that are gone are passed over.
 
     Raises UserError when the folder cannot be written; what was moved until then is in the manifest.
     """
-    stays = _kept_stems(folder, {*rejects, *(picture.name for picture in trims)})
+    cuts = cuts or {}
+    leaving = [name for name in {**rejects, **cuts} if _there(folder / name)]
+    stays = _kept_stems(folder, set(leaving))
+    batch: dict[str, Moved] = {}
     taken: set[str] = set()
-    batch = []
-    for name, why in rejects.items():
-        for path in [folder / name, *_companions(folder / name, stays)]:
-            batch.append(Moved(_below(path, folder), _free(folder, _below(path, folder), taken), why))
-    for picture in trims:
-        trimmed = str(Path(picture.name).with_suffix("")) + ".trimmed.png"
-        if not (folder / trimmed).exists():
-            batch.append(Moved(picture.name, _free(folder, picture.name, taken), "trimmed", trimmed))
+    for name in leaving:
+        why, box, copy = rejects.get(name, ""), None, ""
+        if name in cuts:
+            why, box = cuts[name].what, cuts[name].box
+            copy = _free(folder, f"{Path(name).with_suffix('').as_posix()}.{why}.png", taken)
+        batch[name] = Moved(name, _free(folder, f"{REJECTED}/{name}", taken), why, copy, box)
+        for path in _companions(folder / name, stays):
+            beside = _below(path, folder)
+            if beside not in batch:  # two pictures may share a caption, which moves once
+                batch[beside] = Moved(beside, _free(folder, f"{REJECTED}/{beside}", taken), why)
     if not batch:
         return []
-    batches = _read(folder)
-    _write(folder, [*batches, [_entry(folder, moved) for moved in batch]])
-    crops = {picture.name: picture for picture in trims}
-    for moved in batch:
-        if moved.written:
-            _write_trimmed(folder, crops[moved.name], moved)
+    _write(folder, [*_read(folder), [asdict(moved) for moved in batch.values()]])
+    for moved in batch.values():
+        if moved.box:
+            _write_cut(folder, moved.name, moved.written, moved.box)
         _move(folder / moved.name, folder / moved.to)
-    return batch
+    return list(batch.values())
 
 
 def undo(folder: Path) -> tuple[list[str], list[str]]:
-    """Bring the last batch back: (names brought back, remarks on what could not be).
+    """Bring the last batch back: (names brought back, remarks on what could not be, which stays in the manifest).
 
-    Trimmed copies made then are moved into `_rejected/` in turn, unless they were changed since.
+    Cut copies made then are moved into `_rejected/` in turn, unless they were changed since.
     """
     folder = Path(folder)
     batches = _read(folder)
     if not batches:
         raise UserError(f"{folder / REJECTED / MANIFEST}: nothing to undo")
-    back, remarks = [], []
+    back, remarks, left = [], [], []
     for entry in reversed(batches[-1]):
         source, target = folder / entry["to"], folder / entry["name"]
-        if not source.exists():
-            if not target.exists():
-                remarks.append(f"{source}: is gone")
-            continue
-        if target.exists():
-            remarks.append(f"{target}: exists again, so {source} stays where it is")
-            continue
-        if entry["written"] and (folder / entry["written"]).exists():
-            remarks += _take_back(folder, entry)
-        _move(source, target)
-        back.append(entry["name"])
-    _write(folder, batches[:-1])
+        if not _there(source) and not _there(target):
+            remarks.append(f"{source}: is gone")
+        elif _there(source) and _there(target) and not _same(source, target):
+            remarks.append(f"{target}: exists again, so {source} stays; move one of them away and undo once more")
+            left.insert(0, entry)
+        else:
+            if _there(source):
+                _move(source, target)
+                back.append(entry["name"])
+            if entry["written"] and _there(folder / entry["written"]):
+                remarks += _take_back(folder, entry)
+    _write(folder, [*batches[:-1], left] if left else batches[:-1])
     return back, remarks
 
 
-def _take_back(folder: Path, entry: dict[str, str]) -> list[str]:
-    """Move a trimmed copy and its captions away, unless the picture was changed since."""
+def _take_back(folder: Path, entry: dict[str, Any]) -> list[str]:
+    """Move a cut copy and its captions away, unless the picture was changed since."""
     written = folder / entry["written"]
-    if _sha256(written) != entry.get("sha256"):
+    if not _is_cut_of(written, folder / entry["name"], entry.get("box")):
         return [f"{written}: was changed since, so it stays"]
     for path in [written, *_companions(written, set())]:
-        _move(path, folder / _free(folder, _below(path, folder), set()))
+        _move(path, folder / _free(folder, f"{REJECTED}/{_below(path, folder)}", set()))
     return []
 
 
@@ -108,7 +140,7 @@ def _kept_stems(folder: Path, leaving: set[str]) -> set[Path]:
 def _companions(path: Path, stays: set[Path]) -> Iterable[Path]:
     if path.with_suffix("") in stays:
         return []
-    return [beside for ending in _COMPANIONS if (beside := path.with_suffix(ending)).is_file()]
+    return [beside for ending in COMPANIONS if (beside := path.with_suffix(ending)).is_file()]
 
 
 def _below(path: Path, folder: Path) -> str:
@@ -116,51 +148,78 @@ def _below(path: Path, folder: Path) -> str:
 
 
 def _free(folder: Path, name: str, taken: set[str]) -> str:
-    """A name below `_rejected/` that no file has."""
+    """The name, or one with a number in it, that no file has; it is taken from then on."""
     path = Path(name)
-    number = 1
-    place = f"{REJECTED}/{name}"
-    while place in taken or (folder / place).exists():
+    number, place = 1, name
+    while place in taken or _there(folder / place):
         number += 1
-        place = f"{REJECTED}/{path.with_suffix('').as_posix()}.{number}{path.suffix}"
+        place = f"{path.with_suffix('').as_posix()}.{number}{path.suffix}"
     taken.add(place)
     return place
 
 
-def _entry(folder: Path, moved: Moved) -> dict[str, str]:
-    return {"name": moved.name, "to": moved.to, "why": moved.why, "written": moved.written}
+def _there(path: Path) -> bool:
+    return os.path.lexists(path)  # a link that points nowhere, as a relative one does once it is moved, is there too
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether a move to another disk was cut short between its two halves."""
+    return one.is_file() and other.is_file() and filecmp.cmp(one, other, shallow=False)
 
 
 def _move(source: Path, target: Path) -> None:
-    if source.exists():  # two rejected pictures may share a caption, which moves once
-        with disk_errors(target):
-            target.parent.mkdir(parents=True, exist_ok=True)
+    if not _there(source):
+        return
+    with disk_errors(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        try:
             source.rename(target)
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            _carry(source, target)
 
 
-def _write_trimmed(folder: Path, picture: Picture, moved: Moved) -> None:
-    left, top, right, bottom = picture.measures.border
-    upright = images.open_picture(folder / picture.name)
-    inside = upright.crop((left, top, upright.width - right, upright.height - bottom))
-    with atomic(folder / moved.written) as stream:
-        inside.save(stream, "PNG")
-    _copy_captions(folder / picture.name, folder / moved.written)
-    batches = _read(folder)
-    for entry in batches[-1]:
-        if entry["name"] == moved.name:
-            entry["sha256"] = _sha256(folder / moved.written)
-    _write(folder, batches)
+def _carry(source: Path, target: Path) -> None:
+    """Move to another disk: the copy is whole before the original goes."""
+    if source.is_symlink():
+        target.symlink_to(source.readlink())
+    else:
+        with source.open("rb") as old, atomic(target) as new:
+            shutil.copyfileobj(old, new)
+        shutil.copystat(source, target)
+    source.unlink()
 
 
-def _copy_captions(picture: Path, copy: Path) -> None:
-    for ending in (".txt", ".caption"):
-        caption, other = picture.with_suffix(ending), copy.with_suffix(ending)
+def _cut(path: Path, box: Box) -> Image.Image:
+    """The part of a picture that a box shows, with its transparency."""
+    whole = images.decode(path, images.read(path), first_frame=True)
+    left, top, right, bottom = box
+    part = whole.colours.crop((left, top, right, bottom))
+    if whole.alpha is not None:
+        part.putalpha(whole.alpha.crop((left, top, right, bottom)))
+    return part
+
+
+def _is_cut_of(written: Path, original: Path, box: Box | None) -> bool:
+    try:
+        with Image.open(written) as image:
+            return bool(box) and np.array_equal(np.asarray(image), np.asarray(_cut(original, box)))
+    except (OSError, UserError):
+        return False
+
+
+def _write_cut(folder: Path, name: str, copy: str, box: Box) -> None:
+    with atomic(folder / copy) as stream:
+        _cut(folder / name, box).save(stream, "PNG")
+    for ending in _WORDS:
+        caption, other = (folder / name).with_suffix(ending), (folder / copy).with_suffix(ending)
         if caption.is_file() and not other.exists():
             with atomic(other) as stream:
                 stream.write(caption.read_bytes())
 
 
-def _read(folder: Path) -> list[list[dict[str, str]]]:
+def _read(folder: Path) -> list[list[dict[str, Any]]]:
     path = folder / REJECTED / MANIFEST
     if not path.exists():
         return []
@@ -170,10 +229,6 @@ def _read(folder: Path) -> list[list[dict[str, str]]]:
         raise UserError(f"{path}: is not a manifest ({error}); move it away to start a new one") from None
 
 
-def _write(folder: Path, batches: list[list[dict[str, str]]]) -> None:
+def _write(folder: Path, batches: list[list[dict[str, Any]]]) -> None:
     # ASCII escapes, so that names which are no text survive
     write_text(folder / REJECTED / MANIFEST, json.dumps({"batches": batches}, indent=1) + "\n")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -3,21 +3,24 @@
 Rules S1 to S8 are the rows of the evidence page: what the guides say about datasets, and what checking them showed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from lorakiln.base.errors import UserError, nearest
+from lorakiln.base.records import Crop
 from lorakiln.curate.balance import Balance
 from lorakiln.curate.duplicates import Duplicates
 from lorakiln.curate.picture import Picture, Refused
 
 Level = Literal["reject", "warn", "note", "good"]
-# Faults that `--apply` moves away; the others are for the user to judge.
+# Faults that `--apply` moves away unless told to keep them; the others are for the user to judge.
 REJECTS = ("unreadable", "copy", "blurred", "empty", "small")
 
 _EMPTY = 0.985
 _SMALL = 0.5  # of the resolution's side
+MUCH_LOST = 0.15  # of a picture, cut off by its bucket
+_SIDES = ("left", "top", "right", "bottom")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +43,18 @@ PURPOSES: Mapping[str, Purpose] = {
 
 @dataclass(frozen=True, slots=True)
 class Advice:
-    """One finding: how serious, what and why, the rule it comes from, and the pictures it is about."""
+    """One finding: how serious, what and why, the rule it comes from, and the pictures it is about, each with its own
+    reason."""
 
     level: Level
     fault: str
     text: str
     rule: str
-    names: tuple[str, ...] = ()
+    pictures: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(self.pictures)
 
 
 def blurred_below(picture: Picture) -> float:
@@ -70,17 +78,14 @@ def faults(picture: Picture, resolution: int, lost: float) -> Iterator[tuple[Lev
     if measures.detail < 0.65 and not blurred:
         yield "warn", "soft", f"was enlarged or blurred: {measures.detail:.0%} of its size would hold the same detail"
     if any(measures.border):
-        yield (
-            "warn",
-            "border",
-            "bars of " + "/".join(map(str, measures.border)) + " pixels; --trim writes a copy without",
-        )
+        bars = [f"{width} {side}" for side, width in zip(_SIDES, measures.border, strict=True) if width]
+        yield "warn", "border", f"bars of {', '.join(bars)} pixels; --trim writes a copy without"
     if measures.text_band > 0.7:
         yield "warn", "text", "what looks like a line of text near an edge; a watermark is learned like all else"
     if measures.jpeg_quality is not None and measures.jpeg_quality < 60:
         yield "warn", "compressed", f"JPEG quality {measures.jpeg_quality}: its blocks are learned too"
-    if lost > 0.15:
-        yield "warn", "cropped", f"its bucket cuts off {lost:.0%}"
+    if lost > MUCH_LOST:
+        yield "warn", "cropped", f"its bucket cuts off {lost:.0%}; --crop writes a copy of that shape to look at"
     if picture.note:
         yield "warn", "moving", picture.note
     if measures.transparent > 0.02:
@@ -91,54 +96,81 @@ def faults(picture: Picture, resolution: int, lost: float) -> Iterator[tuple[Lev
         )
 
 
+def unfit(picture: Picture, resolution: int, keep: Collection[str] = ()) -> bool:
+    """Whether a picture would be rejected for what it is, whatever the others are."""
+    return any(level == "reject" and fault not in keep for level, fault, _ in faults(picture, resolution, 0.0))
+
+
+def staying(
+    pictures: Sequence[Picture], found: Duplicates, resolution: int, keep: Collection[str] = ()
+) -> list[Picture]:
+    """The pictures that nothing rejects: no copies of a better one, and fit themselves."""
+    copies = set() if "copy" in keep else {copy.picture.name for group in found.groups for copy in group.copies}
+    return [one for one in pictures if one.name not in copies and not unfit(one, resolution, keep)]
+
+
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What scanning, comparing and weighing a set gave."""
+    """What scanning and comparing a set gave, how each picture would be cropped, and the numbers of what stays."""
 
     pictures: Sequence[Picture]
     refused: Sequence[Refused]
     duplicates: Duplicates
+    crops: Mapping[str, Crop]
+    staying: Sequence[Picture]
     balance: Balance
 
 
-def advise(purpose: str, resolution: int, findings: Findings) -> list[Advice]:
-    """Everything to be said about a set, the most serious first. Raises UserError for an unknown purpose."""
-    if purpose not in PURPOSES:
-        raise UserError(f"unknown purpose '{purpose}'{nearest(purpose, PURPOSES)}")
-    pictures, found, balance = findings.pictures, findings.duplicates, findings.balance
-    advice = [*_files(findings.refused, found), *_pictures(pictures, resolution, balance)]
-    gone = {name for entry in advice if entry.level == "reject" for name in entry.names}
-    left = [picture for picture in pictures if picture.name not in gone]
-    advice += [*_whole(PURPOSES[purpose], purpose, left, found, balance), *_even(balance)]
+def advise(purpose: str, resolution: int, findings: Findings, keep: Collection[str] = ()) -> list[Advice]:
+    """Everything to be said about a set, the most serious first; faults to `keep` are no reason to reject.
+
+    Raises UserError for an unknown purpose or fault.
+    """
+    check(purpose, keep)
+    advice = [*_files(findings.refused, findings.duplicates), *_pictures(findings, resolution)]
+    advice = [replace(one, level="warn") if one.fault in keep else one for one in advice]
+    advice += [*_whole(PURPOSES[purpose], purpose, findings), *_even(findings.balance)]
     order = ["reject", "warn", "note", "good"]
     return sorted(advice, key=lambda entry: order.index(entry.level))
 
 
+def check(purpose: str, keep: Collection[str]) -> None:
+    """Raises UserError for an unknown purpose or a fault that rejects nothing."""
+    if purpose not in PURPOSES:
+        raise UserError(f"unknown purpose '{purpose}'{nearest(purpose, PURPOSES)}")
+    for fault in keep:
+        if fault not in REJECTS:
+            raise UserError(f"--keep {fault}: is not a reason to reject{nearest(fault, REJECTS)}")
+
+
 def _files(refused: Sequence[Refused], found: Duplicates) -> Iterator[Advice]:
-    if refused:
-        names = tuple(entry.name for entry in refused)
-        yield Advice("reject", "unreadable", f"{len(names)} files cannot be read", "", names)
-    copies = tuple(copy.picture.name for group in found.groups for copy in group.copies)
+    for tried, level, fault, text in (
+        (True, "reject", "unreadable", "{} files cannot be read"),
+        (False, "warn", "format", "{} pictures of a format that is not read; save them as PNG, JPEG or WebP"),
+    ):
+        reasons = {entry.name: entry.reason for entry in refused if entry.tried == tried}
+        if reasons:
+            yield Advice(level, fault, text.format(len(reasons)), "", reasons)
+    copies = {copy.picture.name: f"{copy.what}: {group.best.name}" for group in found.groups for copy in group.copies}
     if copies:
         text = f"{len(copies)} copies of {len(found.groups)} pictures; a copy is a repeat that nobody chose"
         yield Advice("reject", "copy", text, "S3", copies)
 
 
-def _pictures(pictures: Sequence[Picture], resolution: int, balance: Balance) -> Iterator[Advice]:
-    """One finding a kind of fault, naming its pictures."""
-    by_fault: dict[tuple[Level, str], list[tuple[str, str]]] = {}
-    for picture in pictures:
-        for level, fault, reason in faults(picture, resolution, balance.lost[picture.name]):
-            by_fault.setdefault((level, fault), []).append((picture.name, reason))
+def _pictures(findings: Findings, resolution: int) -> Iterator[Advice]:
+    """One finding a kind of fault, with its pictures and their reasons."""
+    by_fault: dict[tuple[Level, str], dict[str, str]] = {}
+    for picture in findings.pictures:
+        for level, fault, reason in faults(picture, resolution, findings.crops[picture.name].lost):
+            by_fault.setdefault((level, fault), {})[picture.name] = reason
     rules = {"small": "S2", "enlarge": "S2", "cropped": "S8", "blurred": "S3", "empty": "S3"}
-    for (level, fault), entries in by_fault.items():
-        reason = entries[0][1] + (f", and {len(entries) - 1} more" if len(entries) > 1 else "")
-        yield Advice(level, fault, reason, rules.get(fault, ""), tuple(name for name, _ in entries))
+    for (level, fault), reasons in by_fault.items():
+        text = next(iter(reasons.values())) + (f", and {len(reasons) - 1} more" if len(reasons) > 1 else "")
+        yield Advice(level, fault, text, rules.get(fault, ""), reasons)
 
 
-def _whole(
-    wanted: Purpose, purpose: str, left: Sequence[Picture], found: Duplicates, balance: Balance
-) -> Iterator[Advice]:
+def _whole(wanted: Purpose, purpose: str, findings: Findings) -> Iterator[Advice]:
+    left, balance = findings.staying, findings.balance
     count = len(left)
     if count < wanted.fewest:
         text = f"{count} good pictures; a {purpose} wants {wanted.fewest}-{wanted.most}"
@@ -149,13 +181,14 @@ def _whole(
     else:
         text = f"{count} good pictures, as a {purpose} wants ({wanted.fewest}-{wanted.most})"
         yield Advice("good", "count", text, "S1")
-    near = [picture.name for poses in found.near for picture in poses.pictures[1:]]
+    near = {one.name: f"like {p.pictures[0].name}" for p in findings.duplicates.near for one in p.pictures[1:]}
     if near:
         text = f"{len(near)} pictures are near poses of others: steps spent on what is known already"
-        yield Advice("warn", "near", text, "S3", tuple(near))
+        yield Advice("warn", "near", text, "S3", near)
     if count > 4 and balance.variety < wanted.least_varied:
         text = f"variety {balance.variety:.2f}, below {wanted.least_varied}: a {purpose} wants {wanted.wants}"
-        yield Advice("warn", "alike", text, "S3", tuple(name for name, _ in balance.redundant))
+        alike = {name: f"{likeness:.0%} like the five next to it" for name, likeness in balance.redundant}
+        yield Advice("warn", "alike", text, "S3", alike)
     if count > 4 and balance.variety > wanted.most_varied:
         text = f"variety {balance.variety:.2f}, above {wanted.most_varied}: a {purpose} wants {wanted.wants}"
         yield Advice("warn", "unlike", text, "S1")
@@ -167,7 +200,7 @@ def _whole(
 
 
 def _even(balance: Balance) -> Iterator[Advice]:
-    repeats = {name: count for name, count in balance.repeats.items() if count > 1}
+    repeats = {name: count for name, count in balance.repeats.items() if count != balance.given[name]}
     if repeats:
         text = "uneven groups; repeat " + ", ".join(f"'{name or '.'}' {count}x" for name, count in repeats.items())
         yield Advice("note", "uneven", text, "")

@@ -1,8 +1,9 @@
 """Which pictures are the same picture, which copy to keep, and which are merely near poses of each other."""
 
+import heapq
 import io
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -19,6 +20,17 @@ from lorakiln.curate.picture import FIELD, Picture
 _LOSSLESS = {"PNG", "BMP", "TIFF", "GIF"}
 _ONE_PLACE = 0.08  # share of differing pixels under which two near poses are the same but for one place
 _ALL_PAIRS = 5  # in a group of up to so many, every pair is compared, which tells best which copy is the original
+
+
+Unfit = Callable[[Picture], bool]
+
+
+def _untold(name: str) -> Report:
+    return quiet
+
+
+def _never(picture: Picture) -> bool:
+    return False
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,24 +69,31 @@ class Duplicates:
     near: tuple[NearPoses, ...]
 
 
-def find(pictures: Sequence[Picture], index: Index, report: Report = quiet) -> Duplicates:
-    """Group pictures: same bytes first, then likely pairs, each compared closely (or as remembered by the index)."""
+def find(
+    pictures: Sequence[Picture], index: Index, stage: Callable[[str], Report] = _untold, unfit: Unfit = _never
+) -> Duplicates:
+    """Group pictures: same bytes first, then likely pairs, each compared closely (or as remembered by the index).
+
+    `stage(name)` gives each long stage its progress. The best of a group is one that is not `unfit` to stay for
+    another reason, where there is one.
+    """
     by_content = defaultdict(list)
     for picture in sorted(pictures, key=_by_name):
         by_content[picture.sha256].append(picture)
     kinds = [same[0] for same in by_content.values()]
     comparer = _Comparer(kinds, index)
-    edges = _compared(comparer, report)
+    edges = _compared(comparer, stage)
     copies = _agreed(len(kinds), edges)
     whole = join(len(kinds), [edge[:2] for edge in copies])
-    groups = []
-    for members in whole:
-        files = [picture for at in members for picture in by_content[kinds[at].sha256]]
-        if len(files) > 1:
-            inside = [edge for edge in copies if edge[0] in set(members)]
-            groups.append(_group(comparer, members, inside, by_content))
     home = {at: number for number, members in enumerate(whole) for at in members}
-    index.commit()
+    inside: dict[int, list[Edge]] = defaultdict(list)
+    for edge in copies:
+        inside[home[edge[0]]].append(edge)
+    groups = []
+    for number, members in enumerate(whole):
+        if len(members) > 1 or len(by_content[kinds[members[0]].sha256]) > 1:
+            groups.append(_group(comparer, members, inside[number], by_content, unfit))
+    index.flush()
     near = _near(kinds, [edge for edge in edges if edge[2].kind == "near"], home, groups)
     return Duplicates(tuple(sorted(groups, key=lambda group: group.best.name)), tuple(near))
 
@@ -97,28 +116,29 @@ class _Comparer:
 
     def relation(self, first: int, second: int, box: Box = WHOLE, mirrored: bool = False) -> Relation:
         keys = self.kinds[first].sha256, self.kinds[second].sha256
-        known = self.index.relation(*keys)
+        known = self.index.relation(*keys, (box, mirrored))
         if known is None:
             known = relate(self._looks(keys[0]), self._looks(keys[1]), box, mirrored)
-            self.index.relate(*keys, known)
+            self.index.relate(*keys, (box, mirrored), known)
         return known
 
     def as_guessed(self, first: int, second: int) -> Edge:
         """Where nothing is known of the pair: mirrored if that is likelier; a framed one contains the other."""
         left, top, right, bottom = self.kinds[second].measures.border
         box = WHOLE
-        if left or top:
+        if self.kinds[second].measures.framed:
             width, height = self.kinds[second].size
             first, second, box = second, first, (left / width, top / height, 1 - right / width, 1 - bottom / height)
         looks = [self._looks(self.kinds[at].sha256) for at in (first, second)]
         return first, second, self.relation(first, second, box, likelier_mirrored(*looks))
 
 
-def _compared(comparer: _Comparer, report: Report) -> list[Edge]:
+def _compared(comparer: _Comparer, stage: Callable[[str], Report]) -> list[Edge]:
     """The relations of all likely pairs of different contents."""
     if len(comparer.kinds) < 2:
         return []
-    likely = candidates.find(field_array(comparer.kinds))
+    likely = candidates.find(field_array(comparer.kinds), stage("look up"))
+    report = stage("compare")
     joined = _Joined(len(comparer.kinds))
     edges = []
     # likest first, so that large groups are joined early and need no further look
@@ -184,10 +204,15 @@ def _agreed(count: int, edges: Sequence[Edge]) -> list[Edge]:
     changed = [edge for edge in edges if edge[2].kind == "copy" and edge[2].change]
     for edge in sorted(changed, key=lambda edge: edge[2].share):
         one, other = joined.find(edge[0]), joined.find(edge[1])
-        between = [vote for at in joined.members(one) for to, vote in votes[at].items() if joined.find(to) == other]
-        if one == other or sum(between) >= 0:
+        if one != other:
+            fewer, more = sorted((one, other), key=lambda root: len(joined.members(root)))
+            between = (
+                vote for at in joined.members(fewer) for to, vote in votes[at].items() if joined.find(to) == more
+            )
+            if sum(between) < 0:
+                continue
             joined.join(one, other)
-            kept.append(edge)
+        kept.append(edge)
     return kept
 
 
@@ -202,12 +227,22 @@ def join(count: int, pairs: Iterable[tuple[int, int]]) -> list[list[int]]:
     return list(found.values())
 
 
-def _group(comparer: _Comparer, members: list[int], edges: list[Edge], by_content: dict[str, list[Picture]]) -> Group:
+def _group(
+    comparer: _Comparer, members: list[int], edges: list[Edge], by_content: dict[str, list[Picture]], unfit: Unfit
+) -> Group:
     """The best of a group, and what each other is to it."""
-    kinds, spoilt = comparer.kinds, {at: _spoilt(at, edges, comparer.kinds) for at in members}
-    odd = {at: [edge[2].share for edge in edges if at in edge[:2]] for at in members}
+    kinds, own = comparer.kinds, defaultdict(list)
+    for edge in edges:
+        for at in edge[:2]:
+            own[at].append(edge)
     most = max(_detail(kinds[at]) for at in members)
-    best = min(members, key=lambda at: (*_worth(kinds[at], spoilt[at], most), sum(odd[at]), _by_name(kinds[at])))
+
+    def rank(at: int) -> tuple:
+        odd = sum(relation.share for *_, relation in own[at])
+        worth = _worth(kinds[at], _spoilt(at, own[at], kinds), most)
+        return unfit(kinds[at]), *worth, odd, _by_name(kinds[at])
+
+    best = min(members, key=rank)
     related = {frozenset(edge[:2]): edge for edge in edges}
     same = by_content[kinds[best].sha256]
     copies = [Copy(picture, "exact copy") for picture in same[1:]]
@@ -220,12 +255,11 @@ def _group(comparer: _Comparer, members: list[int], edges: list[Edge], by_conten
     return Group(same[0], tuple(copies))
 
 
-def _spoilt(at: int, edges: list[Edge], kinds: Sequence[Picture]) -> int:
-    """How many things were done to a picture, as far as its relations show."""
-    own = [edge for edge in edges if at in edge[:2]]
+def _spoilt(at: int, own: list[Edge], kinds: Sequence[Picture]) -> int:
+    """How many things were done to a picture, as far as its own relations show."""
     marked = any(relation.marked == (1 if first == at else 2) for first, _, relation in own)
     part = any(
-        second == at and relation.cropped and not any(kinds[first].measures.border) for first, second, relation in own
+        second == at and relation.cropped and not kinds[first].measures.framed for first, second, relation in own
     )
     # of a recoloured or mirrored pair neither is known to be the original: the odd one out loses
     recoloured = 2 * sum(bool(relation.change) for _, _, relation in own) > len(own)
@@ -249,7 +283,7 @@ def _worth(picture: Picture, spoilt: int, most: float) -> tuple:
     quality = 101 if picture.format in _LOSSLESS else measures.jpeg_quality or 80
     short = _detail(picture) < most / 2.2
     fine = round(measures.detail, 1)
-    return any(measures.border), spoilt, short, -fine, -(min(quality, 90) // 10), -picture.pixels, -quality
+    return measures.framed, spoilt, short, -fine, -(min(quality, 90) // 10), -picture.pixels, -quality
 
 
 def _described(best: Picture, other: Picture, relation: Relation, forwards: bool) -> str:
@@ -258,7 +292,7 @@ def _described(best: Picture, other: Picture, relation: Relation, forwards: bool
         return "copy of a copy"
     words = []
     if relation.cropped:
-        frame = "framed" if any(other.measures.border) else "less cropped"
+        frame = "framed" if other.measures.framed else "less cropped"
         words.append(f"cropped to {relation.shown:.0%}" if forwards else frame)
     if relation.mirrored:
         words.append("mirrored")
@@ -285,13 +319,17 @@ def _near(
             likeness = max(relation.likeness, close[one].get(other, 0.0))
             close[one][other] = close[other][one] = likeness
     found = []
-    while close:
-        centre = max(close, key=lambda at: (len(close[at]), -at))
-        if not close[centre]:
-            break
+    busiest = [(-len(others), at) for at, others in close.items()]
+    heapq.heapify(busiest)  # an entry is out of date once its picture resembles fewer
+    while busiest:
+        count, centre = heapq.heappop(busiest)
+        if not close.get(centre) or -count != len(close[centre]):
+            continue
         others = sorted(close[centre], key=lambda at: (-close[centre][at], at))
         found.append(NearPoses(tuple(kinds[at] for at in [centre, *others]), round(close[centre][others[0]], 3)))
         for gone in [centre, *others]:
             for neighbour in close.pop(gone):
-                close.get(neighbour, {}).pop(gone, None)
+                if neighbour in close:
+                    close[neighbour].pop(gone, None)
+                    heapq.heappush(busiest, (-len(close[neighbour]), neighbour))
     return found

@@ -6,6 +6,8 @@ from lorakiln.base.records import Size
 
 FIELD = 32  # side of the two small grey fields that copies are looked up with
 THUMB = 160  # longest side of the kept thumbnail, pixels
+# Endings of what belongs to a picture and goes with it: captions, masks' notes, other tools' caches.
+COMPANIONS = (".txt", ".caption", ".cap", ".tags", ".json", ".npz")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,12 @@ class Measures:
     colours: int
     transparent: float
     detail: float
+
+    @property
+    def framed(self) -> bool:
+        """Whether bars lie on two opposite sides: what a letterbox or a frame does, and a plain ground does not."""
+        left, top, right, bottom = self.border
+        return bool((left and right) or (top and bottom))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,10 +68,11 @@ class Picture:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """A file that cannot be used, and why."""
+    """A file that cannot be used, and why; `tried` is False where its format is not read at all."""
 
     name: str
     reason: str
+    tried: bool = True
 
 
 def shown(name: str) -> str:

@@ -37,7 +37,7 @@ def sharpness(grey_HW: np.ndarray) -> float:
 
 def jpeg_quality(tables: Mapping[int, Sequence[int]]) -> int:
     """1-100: the quality at which libjpeg would have used this luminance table."""
-    scale = 100 * sum(tables[0]) / _STANDARD_SUM
+    scale = 100 * sum(tables[min(tables)]) / _STANDARD_SUM  # a file may number its tables from 1
     quality = 5000 / scale if scale > 100 else (200 - scale) / 2
     return int(min(max(round(quality), 1), 100))
 
@@ -46,21 +46,43 @@ def border(grey_HW: np.ndarray) -> tuple[int, int, int, int]:
     """Widths of the plain bars at left, top, right and bottom, in pixels; all 0 where there are none.
 
     A bar ends along its whole length at once. A drawing on a plain ground touches such a line only in places, so its
-    ground is no bar. Bars count only on two opposite sides.
+    ground is no bar. A bar with none on the opposite side counts only where it is black or white: a plain sky above a
+    straight horizon is part of the picture.
     """
-    left, right = _bars(grey_HW.T)
-    inside = grey_HW[:, left : grey_HW.shape[1] - right]
-    top, bottom = _bars(inside)
+    height, width = grey_HW.shape
+    left, right = _two_bars(grey_HW.T)
+    top, bottom = _two_bars(grey_HW[:, left : width - right])
+    # where two bars meet in a corner, each is first taken off roughly to judge the other
+    rough_left, rough_right = (left, right) if left else _one_bar(grey_HW[top : height - bottom].T, 0.6)
+    rough_top, rough_bottom = (top, bottom) if top else _one_bar(grey_HW[:, left : width - right], 0.6)
+    if not left:
+        left, right = _one_bar(grey_HW[rough_top : height - rough_bottom].T, 0.9)
+    if not top:
+        top, bottom = _one_bar(grey_HW[:, rough_left : width - rough_right], 0.9)
     return left, top, right, bottom
 
 
-def _bars(grey_HW: np.ndarray) -> tuple[int, int]:
-    """Heights of the bars at the first and last rows."""
-    heights = _bar(grey_HW), _bar(grey_HW[::-1])
-    return heights if all(heights) else (0, 0)
+def _two_bars(grey_HW: np.ndarray) -> tuple[int, int]:
+    """Heights of the bars at the first and last rows, of whatever colour; 0 and 0 unless there are both."""
+    (first, first_edge), (last, last_edge) = _bar(grey_HW), _bar(grey_HW[::-1])
+    return (first, last) if min(first_edge, last_edge) > 0.6 else (0, 0)
 
 
-def _bar(grey_HW: np.ndarray) -> int:
+def _one_bar(grey_HW: np.ndarray, least: float) -> tuple[int, int]:
+    """The same of a single black or white bar, that ends along `least` of its length or more."""
+    (first, first_edge), (last, last_edge) = _bar(grey_HW), _bar(grey_HW[::-1])
+    if first_edge > least and _pure(grey_HW[:first]):
+        return first, 0
+    return (0, last) if last_edge > least and _pure(grey_HW[::-1][:last]) else (0, 0)
+
+
+def _pure(bar_HW: np.ndarray) -> bool:
+    """Whether a bar is as black or as white as screens and editors make them."""
+    return bool(((bar_HW < 6).mean() > 0.99) or ((bar_HW > 249).mean() > 0.99))
+
+
+def _bar(grey_HW: np.ndarray) -> tuple[int, float]:
+    """(rows of one colour from the first on, the share of the next rows' pixels that have another)."""
     count = len(grey_HW)
     colour = np.median(grey_HW[0])
     sample = grey_HW[: count // 2, :: max(grey_HW.shape[1] // 256, 1)].astype(np.int16)
@@ -68,9 +90,8 @@ def _bar(grey_HW: np.ndarray) -> int:
     busy = np.flatnonzero(share > 0.01)
     height = int(busy[0]) if len(busy) else 0
     if not 2 <= height < 0.45 * count:
-        return 0
-    edge = share[height : height + max(count // 200, 2)].max()
-    return height if edge > 0.6 else 0
+        return 0, 0.0
+    return height, float(share[height : height + max(count // 200, 2)].max())
 
 
 def text_band(grey_HW: np.ndarray) -> float:

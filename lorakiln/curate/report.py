@@ -6,25 +6,52 @@ from typing import Any
 import numpy as np
 
 from lorakiln.base.html import bars, escape, figure, page
+from lorakiln.base.records import Crop
 from lorakiln.curate.advice import Advice, Findings
 from lorakiln.curate.picture import Picture, shown
 from lorakiln.curate.scan import Scan
 
 _MOST_SHOWN = 400  # thumbnails a page: each is some 7 KB
+_MOST_A_FAULT = 24
 
 Thumbnail = Callable[[str], bytes]
 
 
-def page_of(scan: Scan, findings: Findings, advice: Sequence[Advice], purpose: str) -> bytes:
+def page_of(scan: Scan, findings: Findings, advice: Sequence[Advice], notes: Sequence[str], purpose: str) -> bytes:
     """The whole report as one HTML file."""
-    return page(f"{scan.folder.name}: curated", "".join(_parts(scan, findings, advice, purpose)))
+    found, balance = findings.duplicates, findings.balance
+    cards = {
+        "pictures": len(scan.pictures),
+        "stay": len(findings.staying),
+        "copies": sum(len(group.copies) for group in found.groups),
+        "near poses": sum(len(poses.pictures) - 1 for poses in found.near),
+        "unreadable": len(scan.refused),
+        "variety": f"{balance.variety:.2f}",
+        "sources": f"{balance.sources:g}",
+    }
+    parts = [
+        f"<h1>{escape(shown(str(scan.folder)))}</h1><p class='soft'>judged for a {escape(purpose)}</p>",
+        _cards(cards),
+        "<h2>Advice</h2>" + _advice(advice),
+        *_groups(scan, findings),
+        *_flagged(scan, advice),
+        *_redundant(scan, findings),
+        *_balance(findings),
+        *_remarks(scan, notes),
+    ]
+    return page(f"{shown(scan.folder.name)}: curated", "".join(parts))
 
 
-def values_of(scan: Scan, findings: Findings, advice: Sequence[Advice]) -> dict[str, Any]:
+def values_of(scan: Scan, findings: Findings, advice: Sequence[Advice], notes: Sequence[str]) -> dict[str, Any]:
     """Everything for `--json`: paths as given, groups with the best copy first."""
 
     def path(name: str) -> str:
         return str(scan.folder / name)
+
+    def told(one: Advice) -> dict[str, Any]:
+        reasons = {path(name): reason for name, reason in one.pictures.items()}
+        said = {"level": one.level, "fault": one.fault, "text": one.text, "rule": one.rule}
+        return said | {"paths": list(reasons), "reasons": reasons}
 
     found, balance = findings.duplicates, findings.balance
     return {
@@ -34,45 +61,25 @@ def values_of(scan: Scan, findings: Findings, advice: Sequence[Advice]) -> dict[
         "unreadable": [{"path": path(entry.name), "reason": entry.reason} for entry in scan.refused],
         "duplicates": [[path(name) for name in group.names] for group in found.groups],
         "near_poses": [[path(picture.name) for picture in poses.pictures] for poses in found.near],
-        "advice": [
-            {"level": a.level, "fault": a.fault, "text": a.text, "rule": a.rule, "paths": [path(n) for n in a.names]}
-            for a in advice
-        ],
+        "advice": [told(one) for one in advice],
+        "staying": len(findings.staying),
         "concepts": balance.concepts,
         "repeats": balance.repeats,
         "buckets": {str(size): count for size, count in balance.buckets.items()},
+        "aspects": balance.aspects,
         "variety": balance.variety,
         "sources": balance.sources,
         "redundant": [{"path": path(name), "likeness": likeness} for name, likeness in balance.redundant],
-        "measures": {path(picture.name): _measures(picture) for picture in scan.pictures},
-        "notes": list(scan.notes),
+        "measures": {path(one.name): _measures(one, findings.crops[one.name]) for one in scan.pictures},
+        "notes": list(notes),
     }
 
 
-def _measures(picture: Picture) -> dict[str, Any]:
+def _measures(picture: Picture, crop: Crop) -> dict[str, Any]:
+    """`scale` is by how much it is enlarged for its bucket (1: not at all), `lost` the share that its crop cuts off."""
     measures = picture.measures
-    return {"size": str(picture.size)} | {name: getattr(measures, name) for name in type(measures).__slots__}
-
-
-def _parts(scan: Scan, findings: Findings, advice: Sequence[Advice], purpose: str) -> list[str]:
-    found, balance = findings.duplicates, findings.balance
-    cards = {
-        "pictures": len(scan.pictures),
-        "copies": sum(len(group.copies) for group in found.groups),
-        "near poses": sum(len(poses.pictures) - 1 for poses in found.near),
-        "unreadable": len(scan.refused),
-        "variety": f"{balance.variety:.2f}",
-        "sources": f"{balance.sources:g}",
-    }
-    return [
-        f"<h1>{escape(shown(str(scan.folder)))}</h1><p class='soft'>judged for a {escape(purpose)}</p>",
-        _cards(cards),
-        "<h2>Advice</h2>" + _advice(advice),
-        *_groups(scan, findings),
-        *_flagged(scan, advice),
-        *_balance(findings),
-        *_unread(scan),
-    ]
+    trained = {"bucket": str(crop.target), "scale": round(scale_of(crop), 3), "lost": round(crop.lost, 4)}
+    return {"size": str(picture.size)} | {name: getattr(measures, name) for name in type(measures).__slots__} | trained
 
 
 def _cards(cards: Mapping[str, object]) -> str:
@@ -83,7 +90,7 @@ def _cards(cards: Mapping[str, object]) -> str:
 def _advice(advice: Sequence[Advice]) -> str:
     rows = "".join(
         f'<tr><td><span class="tag {entry.level}">{entry.level}</span></td><td>{escape(entry.fault)}</td>'
-        f"<td>{escape(entry.text)}</td><td class='soft'>{escape(entry.rule)}</td></tr>"
+        f"<td>{escape(shown(entry.text))}</td><td class='soft'>{escape(entry.rule)}</td></tr>"
         for entry in advice
     )
     return f"<table>{rows}</table>"
@@ -112,36 +119,63 @@ def _groups(scan: Scan, findings: Findings) -> list[str]:
 
 
 def _flagged(scan: Scan, advice: Sequence[Advice]) -> list[str]:
-    """The pictures of each fault but copies."""
+    """The pictures of each fault but copies, each with its own reason."""
     pictures = {picture.name: picture for picture in scan.pictures}
     parts = []
     for entry in advice:
         there = [pictures[name] for name in entry.names if name in pictures]
-        if there and entry.fault not in ("copy", "near"):
-            parts.append(f"<h2>{escape(entry.fault)}: {escape(entry.text)}</h2>")
-            parts.append(f'<div class="row">{"".join(_figure(scan, picture, "") for picture in there[:24])}</div>')
+        if there and entry.fault not in ("copy", "near", "alike"):
+            figures = [_figure(scan, picture, entry.pictures[picture.name]) for picture in there[:_MOST_A_FAULT]]
+            parts.append(f"<h2>{escape(entry.fault)}: {escape(shown(entry.text))}</h2>")
+            parts.append(f'<div class="row">{"".join(figures)}</div>')
     return parts
+
+
+def _redundant(scan: Scan, findings: Findings) -> list[str]:
+    """The pictures that the set would miss least."""
+    pictures = {picture.name: picture for picture in findings.staying}
+    if len(pictures) <= _MOST_A_FAULT // 4:
+        return []
+    figures = [
+        _figure(scan, pictures[name], f"{likeness:.0%} like five others")
+        for name, likeness in findings.balance.redundant
+    ]
+    intro = "<p class='soft'>Of what stays, the pictures most like five others: the set would miss them least.</p>"
+    return [f'<h2>Most redundant</h2>{intro}<div class="row">{"".join(figures)}</div>']
 
 
 def _figure(scan: Scan, picture: Picture, what: str, best: bool = False) -> str:
     caption = f"{escape(shown(picture.name))}<br><span class='soft'>{picture.size} {picture.format}</span>"
-    caption += f"<br>{escape(what)}" if what else ""
+    caption += f"<br>{escape(shown(what))}" if what else ""
     return figure(scan.index.thumbnail(picture.sha256), caption, best)
 
 
 def _balance(findings: Findings) -> list[str]:
-    balance, total = findings.balance, len(findings.pictures)
+    """How what stays is distributed."""
+    balance, total = findings.balance, max(len(findings.staying), 1)
     concepts = [
         (shown(name) or "(the folder itself)", count, f"{count}, repeat {balance.repeats[name]}x")
         for name, count in balance.concepts.items()
     ]
-    buckets = [(str(size), count, f"{count} ({count / total:.0%})") for size, count in balance.buckets.items()]
+    buckets = {str(size): count for size, count in balance.buckets.items()}
+    crops = [findings.crops[picture.name] for picture in findings.staying]
     return [
         "<h2>Sub-concepts</h2>" + bars(concepts[:40]),
-        "<h2>Buckets</h2>" + bars(buckets),
-        "<h2>Enlarged or reduced for its bucket</h2>" + bars(_histogram(list(balance.scales.values()))),
-        "<h2>Sharpness</h2>" + bars(_histogram([picture.measures.sharpness for picture in findings.pictures])),
+        "<h2>Aspect</h2>" + bars(_shares(balance.aspects, total)),
+        "<h2>Buckets</h2>" + bars(_shares(buckets, total)),
+        "<h2>Enlarged or reduced for its bucket</h2>" + bars(_histogram([scale_of(crop) for crop in crops])),
+        "<h2>Cut off by its bucket</h2>" + bars(_histogram([crop.lost for crop in crops])),
+        "<h2>Sharpness</h2>" + bars(_histogram([picture.measures.sharpness for picture in findings.staying])),
     ]
+
+
+def _shares(counts: Mapping[str, int], total: int) -> list[tuple[str, float, str]]:
+    return [(name, count, f"{count} ({count / total:.0%})") for name, count in counts.items()]
+
+
+def scale_of(crop: Crop) -> float:
+    """By how much a picture is enlarged for its bucket; 1: not at all."""
+    return crop.resized.width / crop.original.width
 
 
 def _histogram(values: Sequence[float]) -> list[tuple[str, float, str]]:
@@ -152,8 +186,8 @@ def _histogram(values: Sequence[float]) -> list[tuple[str, float, str]]:
     ]
 
 
-def _unread(scan: Scan) -> list[str]:
-    lines = [entry.reason for entry in scan.refused] + list(scan.notes)
+def _remarks(scan: Scan, notes: Sequence[str]) -> list[str]:
+    lines = [entry.reason for entry in scan.refused] + list(notes)
     lines += [f"{picture.name}: {picture.note}" for picture in scan.pictures if picture.note]
     if not lines:
         return []

@@ -6,15 +6,19 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from lorakiln.base import images, walk
 from lorakiln.base.errors import UserError
 from lorakiln.curate import measure
 from lorakiln.curate.candidates import Report, quiet
 from lorakiln.curate.index import Index
-from lorakiln.curate.picture import Picture, Refused, shown
+from lorakiln.curate.picture import COMPANIONS, Picture, Refused, shown
 
-_STORED = 64  # pictures between two writes of the index
+_STORED = 64  # files between two writes of the index
+
+_Entry = tuple[str, Path, os.stat_result]
+_File = tuple[Path, os.stat_result]
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,59 +40,100 @@ def scan(folder: Path, report: Report = quiet, workers: int = 0) -> Scan:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
+        raise UserError(f"{shown(str(folder))}: no such folder")
     refused: list[Refused] = []
-    files = dict(_files(folder, refused))
+    others: list[str] = []
+    files = dict(_files(folder, refused, others))
     if not files:
-        raise UserError(f"{folder}: holds no picture ({' '.join(sorted(images.EXTENSIONS))})")
+        hint = f"; {shown(refused[0].reason)}" if refused else ""
+        raise UserError(f"{shown(str(folder))}: holds no picture ({' '.join(sorted(images.EXTENSIONS))}){hint}")
     index = Index(folder)
-    known = {picture.name: (picture, mtime) for picture, mtime in index.pictures()}
-    index.forget(known.keys() - files.keys())
-    fresh = {}
-    for name, (_, stat) in files.items():
-        picture, mtime = known.get(name, (None, 0))
-        if picture is not None and mtime == stat.st_mtime_ns and picture.file_bytes == stat.st_size:
-            fresh[name] = picture
-    todo = [(name, path, stat.st_mtime_ns) for name, (path, stat) in files.items() if name not in fresh]
+    fresh, unread = _known(index, files)
+    refused += unread
+    answered = fresh.keys() | {entry.name for entry in unread}
+    todo = [(name, path, stat) for name, (path, stat) in files.items() if name not in answered]
     fresh |= _read(todo, index, refused, report, workers)
     if not fresh:
-        raise UserError(f"{folder}: none of its {len(files)} pictures can be read; the first: {refused[0].reason}")
+        why = shown(refused[0].reason)
+        raise UserError(f"{shown(str(folder))}: none of its {len(files)} pictures can be read; the first: {why}")
     pictures = tuple(fresh[name] for name in files if name in fresh)
-    return Scan(folder, pictures, tuple(refused), tuple(_notes(files, index)), len(todo), index)
+    notes = tuple(_notes(files, others, index))
+    return Scan(folder, pictures, tuple(sorted(refused, key=lambda entry: entry.name)), notes, len(todo), index)
 
 
-def _read(
-    todo: list[tuple[str, Path, int]], index: Index, refused: list[Refused], report: Report, workers: int
-) -> dict[str, Picture]:
+def _known(index: Index, files: dict[str, _File]) -> tuple[dict[str, Picture], list[Refused]]:
+    """What the index knows of files that are as they were; it forgets those that are gone."""
+
+    def unchanged(name: str, mtime: int, size: int) -> bool:
+        stat = files[name][1] if name in files else None
+        return stat is not None and (stat.st_mtime_ns, stat.st_size) == (mtime, size)
+
+    known = {picture.name: (picture, mtime) for picture, mtime in index.pictures()}
+    unread = list(index.refused())
+    index.forget((known.keys() | {name for name, *_ in unread}) - files.keys())
+    fresh = {name: p for name, (p, mtime) in known.items() if unchanged(name, mtime, p.file_bytes)}
+    bad = {name: why for name, why, mtime, size in unread if name not in fresh and unchanged(name, mtime, size)}
+    return fresh, [Refused(name, f"{files[name][0]}: {why}") for name, why in bad.items()]
+
+
+def _read(todo: list[_Entry], index: Index, refused: list[Refused], report: Report, workers: int) -> dict[str, Picture]:
     """Read files side by side (Pillow and numpy let each other work); store them as they come."""
     found: dict[str, Picture] = {}
-    waiting = []
-
-    def one(entry: tuple[str, Path, int]) -> tuple[Picture, bytes] | str:
-        try:
-            return measure.read(entry[1], entry[0])
-        except UserError as error:
-            return str(error)
-        except MemoryError:
-            return f"{entry[1]}: needs more memory than there is"
-
+    stored: list[tuple[Picture, bytes, int]] = []
+    bad: list[tuple[str, str, int, int]] = []
     with ThreadPoolExecutor(workers or os.cpu_count() or 1) as pool:
-        for done, (entry, result) in enumerate(zip(todo, pool.map(one, todo), strict=True), 1):
-            if isinstance(result, str):
-                refused.append(Refused(entry[0], result))
+        for done, (entry, result) in enumerate(zip(todo, pool.map(_one, todo), strict=True), 1):
+            name, path, stat = entry
+            if isinstance(result, _Unread):
+                refused.append(Refused(name, result.why))
+                if result.lasting:
+                    bad.append((name, result.why.removeprefix(f"{path}: "), stat.st_mtime_ns, stat.st_size))
             else:
-                found[entry[0]] = result[0]
-                waiting.append((*result, entry[2]))
-            if len(waiting) >= _STORED or done == len(todo):
-                index.store(waiting)
-                waiting = []
+                found[name] = result[0]
+                stored.append((*result, stat.st_mtime_ns))
+            if len(stored) + len(bad) >= _STORED or done == len(todo):
+                index.store(stored)
+                index.refuse(bad)
+                stored, bad = [], []
             report(done, len(todo))
     return found
 
 
-def _files(folder: Path, refused: list[Refused]) -> Iterator[tuple[str, tuple[Path, os.stat_result]]]:
-    """(name, (path, stat)) of every picture file by name."""
-    for path in walk.pictures(folder, lambda place, why: refused.append(Refused(os.path.relpath(place, folder), why))):
+class _Unread(NamedTuple):
+    """Why a file could not be measured; `lasting` where that lies in its content."""
+
+    why: str
+    lasting: bool
+
+
+def _one(entry: _Entry) -> tuple[Picture, bytes] | _Unread:
+    name, path, _ = entry
+    data = None
+    try:
+        data = images.read(path)
+        return measure.take(path, name, data)
+    except UserError as error:
+        return _Unread(str(error), data is not None and not isinstance(error.__cause__, MemoryError))
+    except MemoryError:
+        return _Unread(f"{path}: needs more memory than there is", False)
+
+
+def _files(
+    folder: Path, refused: list[Refused], others: list[str]
+) -> Iterator[tuple[str, tuple[Path, os.stat_result]]]:
+    """(name, (path, stat)) of every picture file by name; to `others` go the names of what is neither a picture nor
+    kept beside one."""
+
+    def refuse(place: str, why: str) -> None:
+        refused.append(
+            Refused(os.path.relpath(place, folder), why, tried=Path(place).suffix.lower() not in images.UNREAD)
+        )
+
+    def left_out(path: Path) -> None:
+        if path.suffix.lower() not in COMPANIONS:
+            others.append(path.relative_to(folder).as_posix())
+
+    for path in walk.pictures(folder, refuse, left_out):
         name = path.relative_to(folder).as_posix()
         try:
             yield name, (path, path.stat())
@@ -96,7 +141,7 @@ def _files(folder: Path, refused: list[Refused]) -> Iterator[tuple[str, tuple[Pa
             refused.append(Refused(name, f"{path}: cannot be read ({error.strerror})"))
 
 
-def _notes(files: dict[str, tuple[Path, os.stat_result]], index: Index) -> Iterator[str]:
+def _notes(files: dict[str, _File], others: list[str], index: Index) -> Iterator[str]:
     """What is odd about the folder as a whole."""
     stems = defaultdict(list)
     for name, (path, _) in files.items():
@@ -104,5 +149,8 @@ def _notes(files: dict[str, tuple[Path, os.stat_result]], index: Index) -> Itera
     for names in stems.values():
         if len(names) > 1:
             yield f"{' and '.join(shown(name) for name in names)} would share one caption file; rename one"
-    if not index.kept:
-        yield f"{index.path}: cannot be written, so the next look measures everything again"
+    if others:
+        some = ", ".join(shown(name) for name in others[:5]) + (", ..." if len(others) > 5 else "")
+        yield f"left out: {len(others)} other files, whose names are no picture's ({some})"
+    if index.lost:
+        yield f"{shown(str(index.path))}: cannot be written ({index.lost}), so the next look measures everything again"

@@ -56,6 +56,30 @@ def test_a_full_disk_while_writing_leaves_the_old_file(tmp_path, monkeypatch):
     assert names(tmp_path) == ["a.txt"]
 
 
+@pytest.mark.parametrize("name", ["あ" * 80 + ".txt", "n" * 255])
+def test_the_longest_name_can_be_written(tmp_path, name):
+    for text in ("one", "two"):
+        files.write_text(tmp_path / name, text)
+    assert (tmp_path / name).read_text() == "two" and names(tmp_path) == [name]
+
+
+@pytest.mark.parametrize("name", ["n" * 256, "file/below", "folder"])
+def test_a_place_where_no_file_can_be_is_one_line(tmp_path, name):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="cannot be written"):
+        files.write_text(tmp_path / name, "text")
+    assert sorted(names(tmp_path)) == ["file", "folder"]
+
+
+def test_a_lock_is_held_by_one_and_goes_with_it(tmp_path):
+    place = tmp_path / "new" / "lock"
+    with files.alone(place, "busy"), pytest.raises(UserError, match="busy"), files.alone(place, "busy"):
+        pass
+    with files.alone(place, "busy"):
+        pass
+
+
 def test_sha256_is_the_standard_one(tmp_path):
     path = tmp_path / "abc"
     path.write_bytes(b"abc")

@@ -203,6 +203,24 @@ def test_animated_pictures_are_refused(tmp_path, name):
             read(tmp_path / name)
 
 
+@pytest.mark.parametrize("name", ["a.gif", "a.png", "a.webp"])
+def test_the_first_frame_is_decoded_where_that_is_asked_for(tmp_path, name):
+    frames = [Image.new("RGB", (8, 8), colour) for colour in (RED, GREEN, BLUE)]
+    frames[0].save(tmp_path / name, save_all=True, append_images=frames[1:])
+    whole = images.decode(tmp_path / name, images.read(tmp_path / name), first_frame=True)
+    assert whole.frames == 3 and near(corners(whole.on(WHITE)), [RED] * 4)
+
+
+def test_too_little_memory_is_no_damage(tmp_path, monkeypatch):
+    def none(path, image):
+        raise MemoryError
+
+    quarters().save(tmp_path / "a.png")
+    monkeypatch.setattr(images, "_layers", none)
+    with pytest.raises(UserError, match=r"a\.png: needs more memory"):
+        images.open_picture(tmp_path / "a.png")
+
+
 @pytest.mark.parametrize("extension", ["png", "jpg", "webp", "bmp", "tif", "gif"])
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.95])
 def test_a_cut_off_file_is_refused(tmp_path, extension, share):

@@ -1,13 +1,16 @@
 """Moving rejects away and back: nothing is lost, whatever happens in between."""
 
+import errno
 import json
+import shutil
+from pathlib import Path
 
+import numpy as np
 import pytest
-from PIL import ImageOps
+from PIL import Image, ImageOps
 
 from lorakiln.base.errors import UserError
 from lorakiln.curate import act
-from lorakiln.curate.scan import scan
 from tests.curate.pictures import save, scene
 
 
@@ -60,14 +63,72 @@ def test_a_second_reject_of_the_same_name_gets_a_number(folder):
     assert (folder / "_rejected" / "deep" / "a.2.png").exists()
 
 
-def test_undo_never_replaces_a_file_that_came_in_between(folder):
-    act.apply(folder, {"deep/a.png": "copy"})
+def test_undo_never_replaces_a_file_that_came_in_between_and_does_not_forget_the_old_one(folder):
+    before = contents(folder)
+    act.apply(folder, {"deep/a.png": "copy", "deep/b.png": "blurred"})
     save(folder / "deep", a=scene(9, 64))
     new = (folder / "deep" / "a.png").read_bytes()
-    _, remarks = act.undo(folder)
+    back, remarks = act.undo(folder)
+    assert sorted(back) == ["deep/a.txt", "deep/b.png", "deep/b.txt"]
     assert (folder / "deep" / "a.png").read_bytes() == new
     assert len(remarks) == 1 and "exists again" in remarks[0]
-    assert (folder / "_rejected" / "deep" / "a.png").exists()
+    (folder / "deep" / "a.png").unlink()
+    assert act.undo(folder) == (["deep/a.png"], [])
+    assert contents(folder) == before
+
+
+def test_a_caption_that_two_rejects_share_is_undone_without_a_remark(folder):
+    scene(3, 64).save(folder / "deep" / "a.jpg")
+    before = contents(folder)
+    act.apply(folder, {"deep/a.png": "copy", "deep/a.jpg": "copy"})
+    back, remarks = act.undo(folder)
+    assert sorted(back) == ["deep/a.jpg", "deep/a.png", "deep/a.txt"] and not remarks
+    assert contents(folder) == before
+
+
+def test_a_link_moves_as_a_link(folder, tmp_path):
+    save(tmp_path / "pool", c=scene(4, 64))
+    (folder / "c.png").symlink_to("../pool/c.png")
+    act.apply(folder, {"c.png": "copy"})
+    assert not (folder / "c.png").exists()
+    assert act.undo(folder) == (["c.png"], [])
+    assert (folder / "c.png").is_symlink() and (folder / "c.png").exists()
+
+
+def test_what_is_gone_already_is_passed_over(folder):
+    assert act.apply(folder, {"deep/z.png": "copy"}) == []
+    with pytest.raises(UserError, match="nothing to undo"):
+        act.undo(folder)
+
+
+def test_a_linked_folder_on_another_disk_is_moved_by_copying(folder, tmp_path, monkeypatch):
+    save(tmp_path / "disk", c=scene(4, 64))
+    (folder / "linked").symlink_to(tmp_path / "disk")
+    before, real = contents(tmp_path), Path.rename
+
+    def rename(source, target):
+        if "linked" in str(source):
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return real(source, target)
+
+    monkeypatch.setattr(Path, "rename", rename)
+    act.apply(folder, {"linked/c.png": "copy"})
+    assert (folder / "_rejected" / "linked" / "c.png").exists() and not (tmp_path / "disk" / "c.png").exists()
+    assert act.undo(folder) == (["linked/c.png"], [])
+    assert contents(tmp_path) == before
+
+
+def test_a_copy_to_another_disk_cut_short_before_the_original_went_is_undone(folder):
+    before = contents(folder)
+    act.apply(folder, {"deep/a.png": "copy"})
+    shutil.copyfile(folder / "_rejected" / "deep" / "a.png", folder / "deep" / "a.png")
+    assert sorted(act.undo(folder)[0]) == ["deep/a.png", "deep/a.txt"]
+    assert contents(folder) == before
+
+
+def test_one_moves_pictures_at_a_time(folder):
+    with act.alone(folder), pytest.raises(UserError, match="another kiln is moving its pictures"), act.alone(folder):
+        pass
 
 
 def test_a_move_cut_short_can_be_undone(folder, monkeypatch):
@@ -88,20 +149,62 @@ def test_a_move_cut_short_can_be_undone(folder, monkeypatch):
     assert contents(folder) == before
 
 
-def test_trimming_writes_a_copy_and_undo_takes_it_back(folder):
-    framed = ImageOps.expand(scene(5, 64), (0, 10, 0, 12), "black")
-    save(folder, framed=framed)
+@pytest.fixture
+def framed(folder):
+    """The folder with a half see-through picture between two bars, and what --trim would make of it."""
+    picture = scene(5, 64).convert("RGBA")
+    picture.putalpha(Image.linear_gradient("L").resize((64, 64)))
+    save(folder, framed=ImageOps.expand(picture, (0, 10, 0, 12), "black"))
     (folder / "framed.txt").write_text("framed tag")
+    return {"framed.png": act.Cut((0, 10, 64, 74), "trimmed")}
+
+
+def without_rejected(folder):
+    return {name: data for name, data in contents(folder).items() if not name.startswith("_rejected/")}
+
+
+def test_a_cut_copy_takes_the_place_and_the_caption_and_undo_takes_it_back(folder, framed):
     before = contents(folder)
-    (picture,) = [p for p in scan(folder).pictures if p.name == "framed.png"]
-    act.apply(folder, {}, [picture])
-    assert not (folder / "framed.png").exists()
-    (trimmed,) = [p for p in scan(folder).pictures if p.name == "framed.trimmed.png"]
-    assert trimmed.size == (64, 64)
+    act.apply(folder, {}, framed)
+    assert not (folder / "framed.png").exists() and not (folder / "framed.txt").exists()
+    with Image.open(folder / "framed.trimmed.png") as cut:
+        assert cut.size == (64, 64) and np.asarray(cut)[..., 3].std() > 50
     assert (folder / "framed.trimmed.txt").read_text() == "framed tag"
-    act.undo(folder)
-    after = {name: data for name, data in contents(folder).items() if not name.startswith("_rejected/")}
-    assert after == before
+    assert act.undo(folder)[1] == []
+    assert without_rejected(folder) == before
+
+
+def test_a_cut_copy_that_was_changed_stays(folder, framed):
+    act.apply(folder, {}, framed)
+    scene(7, 64).save(folder / "framed.trimmed.png")
+    (remark,) = act.undo(folder)[1]
+    assert "was changed since" in remark and (folder / "framed.png").exists()
+
+
+def test_two_pictures_of_one_name_get_two_cut_copies(folder, framed):
+    scene(6, 64).save(folder / "framed.bmp")
+    act.apply(folder, {}, framed | {"framed.bmp": act.Cut((0, 0, 32, 64), "cropped")})
+    scene(6, 64).save(folder / "framed.bmp")
+    act.apply(folder, {}, {"framed.bmp": act.Cut((0, 0, 64, 32), "cropped")})
+    assert {"framed.trimmed.png", "framed.cropped.png", "framed.cropped.2.png"} <= set(contents(folder))
+
+
+@pytest.mark.parametrize("fails", ["_write_cut", "_move"])
+def test_cutting_that_was_itself_cut_short_can_be_undone(folder, framed, monkeypatch, fails):
+    before, real = contents(folder), getattr(act, fails)
+
+    def failing(*given):
+        if fails == "_write_cut":
+            real(*given)
+        raise OSError("the power went")
+
+    monkeypatch.setattr(act, fails, failing)
+    with pytest.raises(OSError, match="power"):
+        act.apply(folder, {}, framed)
+    monkeypatch.setattr(act, fails, real)
+    assert (folder / "framed.trimmed.png").exists() and (folder / "framed.png").exists()
+    assert act.undo(folder)[1] == []
+    assert without_rejected(folder) == before
 
 
 def test_a_broken_manifest_is_named(folder):

@@ -2,19 +2,25 @@
 
 import random
 import shutil
+import time
 
 import pytest
 from PIL import Image, ImageOps
 
 from benchmarks.planted import CHANGES
+from lorakiln.base.records import Size
+from lorakiln.curate import advice, duplicates
+from lorakiln.curate.compare import Relation
 from lorakiln.curate.duplicates import find
+from lorakiln.curate.index import Index
+from lorakiln.curate.picture import Measures, Picture
 from lorakiln.curate.scan import scan
 from tests.curate.pictures import figure, save, scene
 
 
-def groups_of(folder):
+def groups_of(folder, **wanted):
     found = scan(folder)
-    return find(found.pictures, found.index)
+    return find(found.pictures, found.index, **wanted)
 
 
 @pytest.fixture(scope="module")
@@ -115,3 +121,43 @@ def test_of_three_the_odd_one_out_is_not_kept(tmp_path, way):
     picture.rotate(0).save(tmp_path / "picture more.jpg", quality=95)
     (group,) = groups_of(tmp_path).groups
     assert len(group.names) == 5 and group.best.name in ("picture.png", "picture.bmp")
+
+
+@pytest.mark.parametrize("way", ["watermarked", "padded"])
+@pytest.mark.parametrize("keep, best", [((), "large.png"), (("small",), "clean.png")])
+def test_a_picture_that_would_be_rejected_is_not_the_one_to_keep(tmp_path, way, keep, best):
+    picture = scene(11, 400)
+    save(tmp_path, clean=picture.resize((100, 100)), large=CHANGES[way](picture, random.Random(1)))
+    (group,) = groups_of(tmp_path, unfit=lambda one: advice.unfit(one, 256, keep)).groups
+    assert group.best.name == best
+
+
+def test_another_first_guess_is_another_comparison(tmp_path):
+    picture = scene(6, 400)
+    save(tmp_path, part=picture.crop((0, 0, 320, 320)), whole=picture)
+    found = scan(tmp_path)
+    comparer = duplicates._Comparer(sorted(found.pictures, key=lambda one: -one.pixels), found.index)
+    assert comparer.relation(0, 1, box=(0.6, 0.6, 1.0, 1.0)).kind != "copy"
+    found.index.flush()
+    assert comparer.relation(0, 1, box=(0.0, 0.0, 0.8, 0.8)).kind == "copy"
+
+
+def test_each_long_stage_tells_how_far_it_is(tmp_path):
+    save(tmp_path, a=scene(1), b=scene(1, 300), c=scene(2))
+    told = {}
+    groups_of(tmp_path, stage=lambda name: lambda done, total: told.update({name: (done, total)}))
+    assert list(told) == ["look up", "compare"] and all(done == total for done, total in told.values())
+
+
+def test_grouping_grows_with_the_pictures_and_not_with_their_square(tmp_path, monkeypatch):
+    count = 12_000
+    measures = Measures(1.0, None, (0, 0, 0, 0), 0.0, 0.1, 50.0, 100, 0.0, 1.0)
+    names = [f"{at:05}" for at in range(count)]
+    pictures = [Picture(name, name, Size(64, 64), 1, "PNG", False, measures, b"") for name in names]
+    edges = [(at, at + 1, Relation("copy", share=0.0)) for at in range(0, count, 2)]
+    edges += [(at, at + 2, Relation("near", likeness=0.9)) for at in range(0, count - 2, 4)]
+    monkeypatch.setattr(duplicates, "_compared", lambda *_: edges)
+    began = time.process_time()
+    found = find(pictures, Index(tmp_path))
+    assert len(found.groups) == count // 2 and len(found.near) == count // 4
+    assert time.process_time() - began < 3  # a pass over all pictures for each of them takes twenty seconds and more

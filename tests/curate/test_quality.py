@@ -49,6 +49,7 @@ def test_jpeg_quality_is_what_the_encoder_was_told(set_to):
     scene(1).save(stored, "JPEG", quality=set_to)
     with Image.open(stored) as image:
         assert quality.jpeg_quality(image.quantization) == pytest.approx(set_to, abs=1)
+        assert quality.jpeg_quality({1: image.quantization[0]}) == quality.jpeg_quality(image.quantization)
 
 
 def test_bars_are_measured_and_a_plain_ground_is_none():
@@ -59,8 +60,15 @@ def test_bars_are_measured_and_a_plain_ground_is_none():
     assert quality.border(grey(figure(side=200))) == (0, 0, 0, 0)
 
 
-def test_a_bar_on_one_side_alone_is_none():
-    assert quality.border(grey(ImageOps.expand(scene(2, 200), (0, 40, 0, 0), "black"))) == (0, 0, 0, 0)
+@pytest.mark.parametrize("bars", [(0, 40, 0, 0), (30, 0, 0, 0), (0, 0, 25, 0), (25, 30, 0, 0), (20, 0, 0, 12)])
+@pytest.mark.parametrize("ground", ["black", "white"])
+def test_a_black_or_white_bar_may_lie_on_any_side(bars, ground):
+    assert quality.border(grey(ImageOps.expand(scene(2, 200), bars, ground))) == bars
+
+
+def test_a_plain_sky_on_one_side_is_no_bar():
+    assert quality.border(grey(ImageOps.expand(scene(2, 200), (0, 40, 0, 0), "#9fc8e8"))) == (0, 0, 0, 0)
+    assert quality.border(grey(figure(side=200, ground="black"))) == (0, 0, 0, 0)
 
 
 def test_a_line_of_text_near_the_edge_is_noticed():
