@@ -112,19 +112,19 @@ class Session:
         return len(self._now)
 
     def write(self, edits: Iterable[Edit]) -> None:
-        """Write those that change anything. A file changed by another program since it was read, or whose encoding
-        has no such character, is left alone. Raises UserError for a full disk; what was written until then stays."""
+        """Write those that change anything. A file changed by another program since it was read, one that cannot be
+        read, or whose encoding has no such character, is left alone. Raises UserError for a full disk; what was written until then stays."""
         ready, lines = [], []
         for edit in edits:
             file = self._now.get(edit.sidecar.path, edit.sidecar)  # an edit may come to a file twice
             if edit.text == file.text:
                 continue
             try:
-                new = edit.sidecar.holding(edit.text)
+                new, there = edit.sidecar.holding(edit.text), _bytes(file.path)
             except UserError as error:
                 self.left.append(str(error))
                 continue
-            if _bytes(file.path) != file.raw:
+            if there != file.raw:
                 self.left.append(f"{file.path}: was changed by another program since it was read, so it stays")
                 continue
             ready.append(new)

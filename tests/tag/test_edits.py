@@ -187,12 +187,14 @@ def test_a_damaged_entry_is_named_and_touches_nothing(folder, line):
     assert state(folder) == before
 
 
-def test_a_character_that_a_files_encoding_lacks_leaves_that_file_alone(folder):
+def test_a_file_that_cannot_hold_the_new_text_is_left_alone(folder):
     (folder / "a.txt").write_bytes("少女".encode("cp932"))
+    (folder / "d.txt").mkdir()
     whole = folders.read(folder)
     planned = folders.edits(whole, folders.changed(whole, edits.add(["ć"]), parse("")))
     written, left = edits.commit(folder, "x", planned)
-    assert written == 3 and len(left) == 1 and "which has no 'ć'" in left[0]
+    assert written == 2 and len(left) == 2
+    assert "which has no 'ć'" in left[0] and "d.txt: cannot be read (Is a directory)" in left[1]
 
 
 def test_a_second_editor_is_refused(folder):
