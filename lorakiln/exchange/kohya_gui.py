@@ -111,6 +111,7 @@ FLUX = {
     "flux1_cache_text_encoder_outputs_to_disk", "split_qkv",
 }  # fmt: skip
 EXTRA = "additional_parameters"
+KEYS = {*ARGUMENTS, *RENAMED, *NETWORK_KEYS, *FAMILIES, "LoRA_type", "LyCORIS_preset", EXTRA}
 
 
 def preset(table: Mapping[str, Any]) -> tuple[Sheet, list[str]]:

@@ -54,7 +54,8 @@ def settings_file(table: Mapping[str, Any]) -> tuple[Sheet, list[str]]:
 def _leaves(path: Path, value: Any) -> Iterator[tuple[Path, Any]]:
     """(path, value) of everything; lists of subsets are numbered, `optimizer_args` and its like stay whole."""
     last = path[-1] if path else ""
-    if isinstance(value, Mapping) and not (last in PAIRS and not {"args", "dataset_args"} & value.keys()):
+    section = len(path) == 1 or (len(path) == 2 and path[0] in ("args", "dataset"))
+    if isinstance(value, Mapping) and (section or last not in PAIRS):
         for key, inner in value.items():
             yield from _leaves((*path, str(key)), inner)
     elif last == "subsets" and isinstance(value, list) and all(isinstance(inner, Mapping) for inner in value):

@@ -11,6 +11,7 @@ from typing import Any
 
 from lorakiln.base.errors import UserError
 from lorakiln.exchange import jupyter, kohya_gui, lora_easy, lora_header, sd_scripts
+from lorakiln.exchange.arguments import ARGUMENTS
 from lorakiln.exchange.report import UNSET, Import, Key, Sheet
 from lorakiln.exchange.settle import settle
 
@@ -111,10 +112,9 @@ def recognise(table: Mapping[str, Any], path: Path) -> str:
         raise UserError(f"{path}: is a Kiln recipe already; use it as it is: kiln check {path}")
     if jupyter.looks_like(table):
         return "Jupyter trainer"
-    if path.suffix.lower() == ".json" and {"LoRA_type", "optimizer", "learning_rate", "network_dim"} & table.keys():
+    if path.suffix.lower() == ".json" and table.keys() & kohya_gui.KEYS:
         return "kohya_ss preset"
-    flat = {name.rpartition(".")[2] for name in sd_scripts.flatten(table)}
-    if flat & {"network_module", "pretrained_model_name_or_path", "network_dim", "learning_rate", "optimizer_type"}:
+    if {name.rpartition(".")[2] for name in sd_scripts.flatten(table)} & ARGUMENTS.keys():
         return "sd-scripts config"
     raise UserError(
         f"{path}: not recognised; Kiln reads kohya_ss presets (.json), sd-scripts' config_file and dataset_config "

@@ -26,8 +26,8 @@ DEFAULTS: dict[str, Any] = {
 def translate(sheet: Sheet) -> list[str]:
     """Fill the recipe and a row for every argument of the sheet; returns the settings that the source does not tell."""
     network(sheet)
-    optimizer(sheet)
     training.length(sheet)
+    optimizer(sheet)
     training.arithmetic(sheet)
     training.prediction(sheet)
     training.loss(sheet)

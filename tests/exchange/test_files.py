@@ -198,6 +198,70 @@ def test_every_leaf_of_a_lora_easy_file_has_one_row(take):
     assert leaves == set(rows)
 
 
+def easy(take, text):
+    base = '[[subsets]]\nimage_dir = "d"\nnum_repeats = 2\n'
+    _, recipe, rows, _ = take("easy.toml", base + text)
+    return recipe, rows
+
+
+@pytest.mark.parametrize(
+    ("text", "setting", "expected", "fates"),
+    [
+        ("[g_args.args]\nlearning_rate = 1e-4\ntext_encoder_lr = 0.0", "optim.text_lr", 1e-4,
+         {"g_args.args.text_encoder_lr": "mapped"}),
+        ("[g_args.args]\nmax_grad_norm = 0", "optim.clip", 1.0, {"g_args.args.max_grad_norm": "mapped"}),
+        ("[g_args.args]\ncache_latents = true", "cache.latents", "memory", {"g_args.args.cache_latents": "mapped"}),
+        ("[g_args.args]\ncache_latents = true\ncache_latents_to_disk = true", "cache.latents", "disk", {}),
+        ("[n_args.args]\nfa = true", "adapter.kind", "lora", {"n_args.args.fa": "unsupported"}),
+        ("[n_args.args]\nfa = false", "adapter.kind", "lora", {"n_args.args.fa": "no-effect"}),
+        ("[n_args.args.network_args]\nunit = 4", "adapter.kind", "lora",
+         {"n_args.args.network_args.unit": "unsupported"}),
+        ("[n_args.args.network_args]\nblock_dims = [" + ",".join(["4"] * 23) + "]", "adapter.ranks.0.rank", 4,
+         {"n_args.args.network_args.block_dims": "mapped"}),
+        ("[n_args.args.network_args]\nalgo = 'lokr'\npreset = ''", "adapter.kind", "lokr", {}),
+        ("[o_args.args]\noptimizer_type = 'Prodigy'\n[o_args.args.optimizer_args]\ndecouple = 'true'",
+         "optim.options", {"decouple": True}, {"o_args.args.optimizer_args.decouple": "mapped"}),
+        ("[o_args.args]\noptimizer_type = 'Prodigy'\n[o_args.args.optimizer_args]\nd0 = '['", "optim.options", {},
+         {"o_args.args.optimizer_args.d0": "invalid"}),
+        ("[o_args.args]\nwarmup_ratio = 0.1\nlr_scheduler = 'cosine'", "optim.warmup", 0.1,
+         {"o_args.args.warmup_ratio": "mapped"}),
+        ("[o_args.args]\nwarmup_ratio = 'x'", "optim.warmup", 0.0, {"o_args.args.warmup_ratio": "invalid"}),
+        ("[o_args.args]\nwarmup_ratio = 0.1\nlr_scheduler_num_cycles = 3\n"
+         "lr_scheduler_type = 'LoraEasyCustomOptimizer.X.CosineAnnealingWarmRestarts'\n"
+         "[o_args.args.lr_scheduler_args]\nmin_lr = 1e-6",
+         "optim.warmup", 0.1, {"o_args.args.warmup_ratio": "mapped", "o_args.args.lr_scheduler_type": "unsupported",
+                               "o_args.args.lr_scheduler_args.min_lr": "unsupported",
+                               "o_args.args.lr_scheduler_num_cycles": "mapped"}),
+        ("[a_args.args]\nseed = 3\n[b_args.args]\nseed = 4", "seed", 4,
+         {"a_args.args.seed": "no-effect", "b_args.args.seed": "mapped"}),
+        ("[a_args.args]\nseed = 3\n[b_args.args]\nseed = 0", "seed", 3, {"b_args.args.seed": "no-effect"}),
+        ("[a_args.dataset_args]\nbatch_size = 3\n[b_args.dataset_args]\nbatch_size = 4", "train.batch", 4,
+         {"a_args.dataset_args.batch_size": "no-effect", "b_args.dataset_args.batch_size": "mapped"}),
+        ("[b_args.dataset_args]\nenable_bucket = false", "dataset.0.bucket", False,
+         {"b_args.dataset_args.enable_bucket": "no-effect"}),
+        ("[g_args.args]\nprior_loss_weight = 0.5", "dataset.0.weight", 1.0,
+         {"g_args.args.prior_loss_weight": "no-effect"}),
+    ],
+)  # fmt: skip
+def test_lora_easy_hands_on_what_is_not_0_or_false(take, text, setting, expected, fates):
+    recipe, rows = easy(take, text + "\n")
+    for key in setting.split("."):
+        recipe = recipe[int(key)] if isinstance(recipe, list) else recipe[key]
+    assert recipe == expected
+    assert {key: rows[key].fate for key in fates} == fates
+
+
+def test_what_the_screen_of_lora_easy_sends_is_read_alike(take):
+    sent = {"args": {"general_args": {"seed": 3}, "network_args": {"network_dim": 8}},
+            "dataset": {"general_args": {"resolution": 768}, "bucket_args": {"enable_bucket": True},
+                        "subsets": [{"image_dir": "a/5_x", "num_repeats": 2}]}}  # fmt: skip
+    kind, recipe, rows, _ = take("sent.json", json.dumps(sent))
+    assert kind == "LoRA Easy Training" and recipe["seed"] == 3 and recipe["adapter"]["rank"] == 8
+    dataset = recipe["dataset"][0]
+    assert (dataset["resolution"], dataset["bucket"], dataset["repeats"]) == (768, True, 2)
+    assert not dataset["folder_names"] and rows["dataset.subsets.0.num_repeats"].to == "dataset.0.repeats"
+
+
 HEADER = {
     "ss_network_module": "networks.lora", "ss_network_dim": "16", "ss_network_alpha": "2.0", "ss_unet_lr": "1.0",
     "ss_text_encoder_lr": "1.0", "ss_learning_rate": "1.0", "ss_num_epochs": "50", "ss_seed": "5", "ss_steps": "900",
@@ -209,9 +273,56 @@ HEADER = {
 }  # fmt: skip
 
 
-def lora(metadata):
-    head = json.dumps({"__metadata__": metadata}).encode()
+def lora(metadata, tensors=()):
+    place = {"dtype": "F32", "shape": [0], "data_offsets": [0, 0]}
+    head = json.dumps({"__metadata__": metadata, **dict.fromkeys(tensors, place)}).encode()
     return struct.pack("<Q", len(head)) + head
+
+
+def test_a_lora_without_text_encoders_was_not_trained_on_them(take):
+    unet, text = "lora_unet_x.lora_up.weight", "lora_te1_x.lora_up.weight"
+    for tensors, expected in [
+        ((unet,), (1.0, 0.0)),
+        ((text,), (0.0, 1.0)),
+        ((unet, text), (1.0, 1.0)),
+        ((), (1.0, 1.0)),
+    ]:
+        _, recipe, _, _ = take("a.safetensors", lora(HEADER, tensors))
+        assert (recipe["optim"]["lr"], recipe["optim"]["text_lr"]) == expected, tensors
+
+
+def test_the_datasets_of_a_header_are_taken_over(take):
+    subset = {"num_repeats": 5, "shuffle_caption": True, "keep_tokens": 2, "image_dir": "x", "caption_prefix": None}
+    text = json.dumps([{"resolution": [768, 768], "batch_size_per_device": 3, "enable_bucket": True,
+                        "tag_frequency": {}, "subsets": [subset]}])  # fmt: skip
+    given = {"ss_datasets": text, "ss_network_dim": "8", "ss_network_module": "networks.lora"}
+    _, recipe, rows, asked = take("a.safetensors", lora(given))
+    dataset = recipe["dataset"][0]
+    assert (dataset["resolution"], dataset["repeats"], dataset["shuffle"], dataset["keep_tokens"]) == (768, 5, True, 2)
+    assert recipe["train"]["batch"] == 3 and asked == ["base", "dataset.0.folder"]
+    assert dataset["extensions"] == [".txt", ".caption"], "a header does not say which captions were read"
+    assert rows["ss_datasets"].fate == "mapped" and "train.batch" in rows["ss_datasets"].to
+
+
+@pytest.mark.parametrize(
+    ("steps", "expected", "fates"),
+    [("500", (50, 0), ("mapped", "no-effect")), ("495", (495, 495), ("no-effect", "mapped"))],
+)
+def test_a_run_that_ended_inside_an_epoch_is_told_by_its_steps(take, steps, expected, fates):
+    given = HEADER | {
+        "ss_max_train_steps": steps,
+        "ss_num_batches_per_epoch": "20",
+        "ss_gradient_accumulation_steps": "2",
+    }
+    _, recipe, rows, _ = take("a.safetensors", lora(given))
+    assert (recipe["train"]["epochs"], recipe["train"]["steps"]) == expected
+    assert (rows["ss_num_epochs"].fate, rows["ss_max_train_steps"].fate) == fates
+
+
+@pytest.mark.parametrize("key", ["ss_network_args", "ss_text_encoder_lr", "ss_datasets"])
+def test_what_cannot_be_read_in_a_header_is_invalid(take, key):
+    _, recipe, rows, _ = take("a.safetensors", lora(HEADER | {key: "[1"}))
+    assert rows[key].fate == "invalid" and recipe["train"]["epochs"] == 50
 
 
 def test_a_lora_tells_the_recipe_it_was_made_with(take):

@@ -183,6 +183,59 @@ def test_a_preset_for_flux_or_sd_1_5_says_so(take):
     assert rows["flux1_checkbox"].fate == "unsupported"
 
 
+def test_each_family_is_named_as_what_it_is(take):
+    for keys, word in [
+        ({"flux1_checkbox": True, "sdxl": False}, "Flux"),
+        ({"sd3_checkbox": True, "sdxl": False}, "SD 3"),
+    ]:
+        _, rows = take(**keys)
+        assert all(word in rows[key].why for key in keys)
+    assert take(sd3_checkbox=False)[1]["sd3_checkbox"].fate == "no-effect"
+
+
+def test_with_a_dataset_config_the_gui_counts_no_steps(take):
+    recipe, rows = take(dataset_config="d.toml", train_data_dir="img", epoch=5, max_train_epochs="", max_train_steps="")
+    assert (recipe["train"]["epochs"], recipe["train"]["steps"]) == (1600, 1600)
+    assert rows["epoch"].fate == rows["train_data_dir"].fate == "no-effect"
+    assert recipe["dataset"][0]["folder"] == "CHANGE-ME"
+    assert take(dataset_config="d.toml", max_train_epochs=7)[0]["train"]["epochs"] == 7
+
+
+@pytest.mark.parametrize(
+    ("keys", "mapped", "others"),
+    [
+        ({"lora_network_weights": "a", "network_weights": "b"}, ["lora_network_weights"], ["network_weights"]),
+        ({"lowvram": True, "lowram": True}, [], ["lowvram", "lowram"]),
+        ({"use_8bit_adam": True}, ["use_8bit_adam"], []),
+        ({"use_8bit_adam": True, "optimizer": "Lion"}, ["optimizer"], ["use_8bit_adam"]),
+        ({"network_module": "x", "zero_terminal_snr": True, "caption_prefix": "y"}, [],
+         ["network_module", "zero_terminal_snr", "caption_prefix"]),
+        ({"loraplus_lr_ratio": 16}, ["loraplus_lr_ratio"], []),
+    ],
+)  # fmt: skip
+def test_two_keys_for_one_argument_have_a_row_each(take, keys, mapped, others):
+    recipe, rows = take(**keys)
+    assert {key: rows[key].fate for key in keys} == dict.fromkeys(mapped, "mapped") | dict.fromkeys(others, "no-effect")
+    if "use_8bit_adam" in mapped:
+        assert recipe["optim"]["name"] == "adamw8bit"
+
+
+def test_native_fine_tuning_is_lycoris(take):
+    _, rows = take(LoRA_type="LyCORIS/Native Fine-Tuning", train_norm=True, conv_dim=4)
+    assert rows["LoRA_type"].fate == rows["train_norm"].fate == "unsupported"
+    assert rows["conv_dim"].fate == "no-effect"
+
+
+@pytest.mark.parametrize(("kind", "expected"), [("Kohya LoHa", "loha"), ("Kohya LoKr", "lokr")])
+def test_the_guis_own_loha_and_lokr_adapt_convolutions_only_where_asked(take, kind, expected):
+    adapter = take(LoRA_type=kind, conv_dim=0, conv_alpha=1)[0]["adapter"]
+    assert (adapter["kind"], adapter["conv_rank"]) == (expected, 0)
+
+
+def test_a_lokr_preset_without_decompose_both_has_the_guis_false(take):
+    assert take(LoRA_type="LyCORIS/LoKr")[0]["adapter"]["decompose_both"] is True
+
+
 def test_a_key_nobody_knows_is_passed_over(take):
     _, rows = take(learning_rat=3)
     assert rows["learning_rat"].fate == "no-effect"
