@@ -117,7 +117,7 @@ class Ledger:
             return []
         with self._transaction("DEFERRED") as connection:
             rows = connection.execute(f"SELECT {_NAMES} FROM runs ORDER BY started DESC, rowid DESC")
-            return [_alive(_entry(row)) for row in rows]
+            return [alive(_entry(row)) for row in rows]
 
     def find(self, word: str) -> Entry:
         """The run of this folder, this id, or its beginning, or the newest of this name."""
@@ -213,7 +213,7 @@ def process_mark(pid: int) -> str:
     return str(pid)
 
 
-def _alive(one: Entry) -> Entry:
+def alive(one: Entry) -> Entry:
     """The entry, `killed` where it says that it runs and its process on this machine is gone."""
     if one.status != "running" or one.host != platform.node() or not one.process:
         return one

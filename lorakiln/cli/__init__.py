@@ -63,6 +63,10 @@ def main(arguments: list[str] | None = None) -> None:
         _complain(str(error))
     except (Abort, KeyboardInterrupt):
         sys.exit(130)
+    except RuntimeError as error:
+        if type(error).__name__ != "OutOfMemoryError":  # torch's, which is not loaded to ask
+            raise
+        _complain("the GPU's memory is full; close what else uses it, or ask for smaller or fewer pictures")
     sys.exit(2)
 
 

@@ -3,6 +3,7 @@
 import json
 import os
 import shlex
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,10 +40,10 @@ def train(
     _preflight(settings, source, may_exist=resume or overwrite, as_json=as_json)
     from lorakiln.runs.run import train as train_run  # torch comes only now: what stops a run is said at once
 
-    with TerminalReporter(as_json) as reporter:
+    with TerminalReporter(as_json) if _leads() else nullcontext() as reporter:
         result = train_run(settings, source, resume=resume, overwrite=overwrite, reporter=reporter)
-    if not as_json:
-        _summary(result, shlex.join(_words(recipe, name, changes)))
+    if _leads() and not as_json:
+        _summary(result, shlex.join(_words(recipe, name, changes, resume=result.begun, overwrite=overwrite)))
     raise typer.Exit(result.exit_code)
 
 
@@ -63,7 +64,7 @@ def _preflight(settings: "Recipe", source: Path, *, may_exist: bool, as_json: bo
 
     case = gather(settings, source, may_exist=may_exist)
     findings = check(case)
-    if os.environ.get("RANK", "0") == "0":
+    if _leads():
         if as_json:
             typer.echo(json.dumps({"event": "check", "findings": [row(one) for one in findings]}))
         else:
@@ -73,10 +74,16 @@ def _preflight(settings: "Recipe", source: Path, *, may_exist: bool, as_json: bo
         raise UserError(f"{source}: not started because of {ids}; change the recipe, or ignore = [...] to train anyway")
 
 
-def _words(recipe: Path | None, name: str, changes: list[str]) -> list[str]:
-    """The command that continues this run."""
+def _leads() -> bool:
+    """Whether this process speaks to the user; of several that torchrun started one does."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def _words(recipe: Path | None, name: str, changes: list[str], *, resume: bool, overwrite: bool) -> list[str]:
+    """The command that continues this run, or starts it again where nothing of it was written yet."""
     what = [str(recipe)] if recipe else ["--recipe", name]
-    return ["kiln", "train", *what, *(word for change in changes for word in ("--set", change)), "--resume"]
+    how = ["--resume"] if resume else ["--overwrite"] if overwrite else []
+    return ["kiln", "train", *what, *(word for change in changes for word in ("--set", change)), *how]
 
 
 def _summary(result: "Result", again: str) -> None:

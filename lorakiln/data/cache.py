@@ -86,11 +86,13 @@ class LatentCache:
 
         Raises UserError naming a picture that cannot be decoded or whose latents are not finite.
         """
-        unique = {self.key(shot): shot for shot in shots}
         if self.store is None:
-            for _ in _decoded(_groups(unique, 1), unique, threads):
-                pass
+            files_once = {shot.sha256: shot for shot in shots}
+            for done, _ in enumerate(_decoded(_groups(files_once, 1), files_once, threads), start=1):
+                if progress:
+                    progress(done, len(files_once))
             return Filled(0, 0)
+        unique = {self.key(shot): shot for shot in shots}
         missing = self._missing(unique, threads)
         groups = [group for group in _groups(unique, batch) if missing.intersection(group)]
         done = len(unique) - len(missing)
@@ -135,7 +137,7 @@ class LatentCache:
             if not all(torch.isfinite(tensor).all() for tensor in entry.values()):
                 raise UserError(
                     f"{shot.path}: the VAE made NaN or infinite latents of it at {self.precision}; "
-                    "encode in fp32, or use a VAE that is safe in half precision"
+                    "name another VAE (setting vae)"
                 )
             entries.append(entry)
         return entries
@@ -144,9 +146,9 @@ class LatentCache:
 class TextCache:
     """What frozen text encoders made of a caption: any dict of tensors, under its token ids and the encoders' digest.
 
-    `encode(captions) -> one dict of tensors each`, called with one caption, so that an entry depends on its key alone.
-    `tokens(caption)` names it: its token ids as text. `where` is a folder, "off", or "memory" of at most `limit` bytes
-    (0: no limit), where the longest unused goes first.
+    `encode(captions) -> one dict of tensors each` is called with at most `batch` captions, and must give each what it
+    would have given it alone. `tokens(caption)` names it: its token ids as text. `where` is a folder, "off", or
+    "memory" of at most `limit` bytes (0: no limit), where the longest unused goes first.
     """
 
     def __init__(
@@ -157,8 +159,9 @@ class TextCache:
         tokens: Callable[[str], str],
         encoders: str,
         limit: int = 0,
+        batch: int = 1,
     ):
-        self.encode, self.encoders = encode, encoders
+        self.encode, self.encoders, self.batch = encode, encoders, batch
         self.tokens = functools.lru_cache(2**16)(tokens)
         self.store = open_store(where, limit)
 
@@ -167,34 +170,47 @@ class TextCache:
         return key_of({"format": FORMAT_VERSION, "tokens": self.tokens(caption), "encoders": self.encoders})
 
     def fill(self, captions: Iterable[str], progress: Progress | None = None) -> Filled:
-        """Encode the captions that are missing, each once."""
+        """Encode the captions that are missing, each once, in the order in which they will be used.
+
+        Where they do not all fit into memory the first do, and stay; the others are encoded when they are read.
+        """
         if self.store is None:
             return Filled(0, 0)
         unique = {self.key(caption): caption for caption in captions}
+        self.store.need(unique)
         missing = [key for key in unique if self.store.get(key) is None]
-        for done, key in enumerate(missing, start=1):
-            self.store.put(key, self._encode(unique[key]))
+        found, encoded = len(unique) - len(missing), 0
+        for start in range(0, len(missing), self.batch):
+            keys = missing[start : start + self.batch]
+            entries = self._encode([unique[key] for key in keys])
+            kept = [self.store.put(key, entry) for key, entry in zip(keys, entries, strict=True)]
+            encoded += sum(kept)
+            if not all(kept):
+                break
             if progress:
-                progress(len(unique) - len(missing) + done, len(unique))
-        return Filled(len(unique) - len(missing), len(missing))
+                progress(found + encoded, len(unique))
+        return Filled(found, encoded)
 
     def read(self, caption: str) -> Tensors:
         """The caption's tensors, on the CPU; encoded now where they are missing or were dropped for space."""
         if self.store is None:
-            return self._encode(caption)
+            return self._encode([caption])[0]
         key = self.key(caption)
         found = self.store.get(key)
         if found is None:
-            found = self._encode(caption)
+            found = self._encode([caption])[0]
             self.store.put(key, found)
         return found
 
-    def _encode(self, caption: str) -> Tensors:
-        (entry,) = self.encode([caption])
-        entry = {name: tensor.detach().cpu() for name, tensor in entry.items()}
-        if not all(torch.isfinite(tensor).all() for tensor in entry.values()):
-            raise UserError(f"caption '{caption[:60]}': the text encoders gave NaN or infinite states; use fp32")
-        return entry
+    def _encode(self, captions: list[str]) -> list[Tensors]:
+        entries = [{name: tensor.detach().cpu() for name, tensor in entry.items()} for entry in self.encode(captions)]
+        for caption, entry in zip(captions, entries, strict=True):
+            if not all(torch.isfinite(tensor).all() for tensor in entry.values()):
+                raise UserError(
+                    f"caption '{caption[:60]}': the text encoders gave NaN or infinite states; "
+                    "set train.precision = 'fp32'"
+                )
+        return entries
 
 
 def _pixels(shot: Shot) -> np.ndarray:

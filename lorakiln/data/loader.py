@@ -54,7 +54,8 @@ class Visit:
 class Batch:
     """Pictures of one bucket. Latents are fp32, on the CPU, drawn from the posterior, not yet scaled for the UNet.
 
-    `masks_B1HW` (0 = not learned, at latent resolution) is None where no dataset has masks.
+    `place` numbers the step's accumulated batches, over all processes, from 0. `masks_B1HW` (0 = not learned, at
+    latent resolution) is None where no dataset has masks.
     """
 
     latents_BCHW: Tensor
@@ -64,6 +65,7 @@ class Batch:
     names: list[str]
     weights: list[float]
     masks_B1HW: Tensor | None = None
+    place: int = 0
 
 
 Plan = list[list[list[Visit]]]
@@ -141,8 +143,8 @@ class Loader:
             self._ahead[follower] = self._thread.submit(self._load, self._share(*follower))
         return batches
 
-    def batch(self, visits: Sequence[Visit]) -> Batch:
-        """Load visits of one bucket (at least one)."""
+    def batch(self, visits: Sequence[Visit], place: int = 0) -> Batch:
+        """Load visits of one bucket (at least one), the step's batch number `place`."""
         looked = [self.examples[visit.index] for visit in visits]
         crops = [self.crop(visit) for visit in visits]
         latents = [self._latent(*each) for each in zip(looked, crops, visits, strict=True)]
@@ -155,6 +157,7 @@ class Loader:
             [example.name for example in looked],
             [example.spec.weight for example in looked],
             torch.stack(masks) if self._masked else None,
+            place,
         )
 
     def caption(self, visit: Visit) -> str:
@@ -164,7 +167,7 @@ class Loader:
 
     def captions(self, epoch: int) -> list[str]:
         """Every caption this process will meet in an epoch, each once, in the order of their first use."""
-        shares = [share for step in range(self.steps_per_epoch) for share in self._share(epoch, step)]
+        shares = [share for step in range(self.steps_per_epoch) for _, share in self._share(epoch, step)]
         return list(dict.fromkeys(self.caption(visit) for share in shares for visit in share))
 
     def crop(self, visit: Visit) -> Crop:
@@ -182,12 +185,13 @@ class Loader:
         if self._thread:
             self._thread.shutdown(cancel_futures=True)
 
-    def _share(self, epoch: int, step: int) -> list[list[Visit]]:
+    def _share(self, epoch: int, step: int) -> list[tuple[int, list[Visit]]]:
+        """(place, this process's visits) of each batch of a step in which it has any."""
         shares = [batch[self.batching.rank :: self.batching.world] for batch in self.visits(epoch, step)]
-        return [share for share in shares if share]
+        return [(place, share) for place, share in enumerate(shares) if share]
 
-    def _load(self, shares: Sequence[Sequence[Visit]]) -> list[Batch]:
-        return [self.batch(share) for share in shares]
+    def _load(self, shares: Sequence[tuple[int, Sequence[Visit]]]) -> list[Batch]:
+        return [self.batch(share, place) for place, share in shares]
 
     def _latent(self, example: Example, crop: Crop, visit: Visit) -> Tensor:
         mean_CHW, logvar_CHW = self.cache.read(example.shot(crop))

@@ -6,6 +6,7 @@ import json
 import threading
 import time
 from collections import OrderedDict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Protocol
 
@@ -25,7 +26,8 @@ class Store(Protocol):
     """Where a cache keeps its entries."""
 
     def get(self, key: str) -> Tensors | None: ...
-    def put(self, key: str, tensors: Tensors) -> None: ...
+    def need(self, keys: Iterable[str]) -> None: ...
+    def put(self, key: str, tensors: Tensors) -> bool: ...
 
 
 def open_store(where: Path | str, limit: int = 0) -> Store | None:
@@ -66,13 +68,17 @@ class DiskStore:
             return None
         return tensors if note == {"key": key, "sum": _checksum(tensors)} else None
 
-    def put(self, key: str, tensors: Tensors) -> None:
-        """Write atomically. Raises UserError when the disk is full or the folder cannot be written."""
+    def need(self, keys: Iterable[str]) -> None:
+        """Nothing here is ever dropped."""
+
+    def put(self, key: str, tensors: Tensors) -> bool:
+        """Write atomically; True. Raises UserError when the disk is full or the folder cannot be written."""
         tensors = {name: tensor.detach().cpu().contiguous() for name, tensor in sorted(tensors.items())}
         # One metadata key: the library writes several in random order.
         note = json.dumps({"key": key, "sum": _checksum(tensors)}, sort_keys=True)
         with files.atomic(self.path(key)) as stream:
             stream.write(safetensors.torch.save(tensors, metadata={"kiln": note}))
+        return True
 
     def _sweep(self) -> None:
         for leftover in self.folder.glob("??/.*.tmp"):
@@ -82,12 +88,13 @@ class DiskStore:
 
 
 class MemoryStore:
-    """The same in this process only; `limit` bytes, the longest unused go first (0: no limit)."""
+    """The same in this process only; `limit` bytes (0: no limit): the longest unused go first, the needed never."""
 
     def __init__(self, limit: int = 0):
         self.limit = limit
         self.used = 0
         self._entries: OrderedDict[str, Tensors] = OrderedDict()
+        self._needed: frozenset[str] = frozenset()
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Tensors | None:
@@ -96,13 +103,27 @@ class MemoryStore:
                 self._entries.move_to_end(key)
             return self._entries.get(key)
 
-    def put(self, key: str, tensors: Tensors) -> None:
+    def need(self, keys: Iterable[str]) -> None:
+        """From now on the entries under `keys` are not dropped for others."""
         with self._lock:
-            self.used -= _size(self._entries.pop(key, {}))
+            self._needed = frozenset(keys)
+
+    def put(self, key: str, tensors: Tensors) -> bool:
+        """Keep the tensors if they fit beside those that are needed; whether they did."""
+        size = _size(tensors)
+        with self._lock:
+            self._drop(key)
+            while self.limit and self._entries and self.used + size > self.limit:
+                old = next((old for old in self._entries if old not in self._needed), None)
+                if old is None:
+                    return False
+                self._drop(old)
             self._entries[key] = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-            self.used += _size(tensors)
-            while self.limit and self.used > self.limit and len(self._entries) > 1:
-                self.used -= _size(self._entries.popitem(last=False)[1])
+            self.used += size
+            return True
+
+    def _drop(self, key: str) -> None:
+        self.used -= _size(self._entries.pop(key, {}))
 
 
 def _size(tensors: Tensors) -> int:

@@ -1,7 +1,7 @@
 """From a recipe to the objects of a run: the only place that reads settings and makes parts of them."""
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from lorakiln.base.records import Size
 from lorakiln.base.settings import Recipe
 from lorakiln.data.buckets import Buckets
 from lorakiln.data.cache import LatentCache
-from lorakiln.data.dataset import Dataset, DatasetSpec, Example
+from lorakiln.data.dataset import Dataset, DatasetSpec
 from lorakiln.data.loader import Batching, Loader
 from lorakiln.diffusion.objective import LossOptions, NoiseOptions, Objective
 from lorakiln.families.family import Family, TextStates
@@ -27,12 +27,12 @@ from lorakiln.optim.optimizers import optimizers
 from lorakiln.optim.schedules import schedules
 from lorakiln.runs import judging
 from lorakiln.runs.machine import World, choose_device, join_world, load_base
+from lorakiln.runs.parts import Parts
 from lorakiln.runs.picture_notes import picture_notes
 from lorakiln.runs.pictures import read_pictures
 from lorakiln.runs.reporter import Stages
 from lorakiln.runs.samples import requests
 from lorakiln.runs.text import FrozenText, live
-from lorakiln.sample.generate import Request
 from lorakiln.tag import captions
 from lorakiln.train.learner import Learner
 from lorakiln.train.plan import Plan
@@ -40,42 +40,6 @@ from lorakiln.train.scale import LossScale
 from lorakiln.train.step import Step
 
 PART_NAMES = {"unet": "UNet", "te1": "text encoder 1", "te2": "text encoder 2"}
-
-
-@dataclass
-class Parts:
-    """A run's objects. Nothing has been written yet."""
-
-    world: World
-    family: Family
-    dataset: Dataset
-    loader: Loader
-    plan: Plan
-    network: Network
-    learner: Learner
-    step: Step
-    text: FrozenText | None  # None: the text encoders are trained, so nothing of theirs is kept
-    samples: list[Request]
-    heldout: tuple[Example, ...] = ()
-
-    def fill_caches(self, stages: Stages) -> None:
-        """Encode all pictures and the first epoch's captions. Raises UserError naming a picture that cannot be used."""
-        if self.loader.cache.store is not None:
-            with stages.stage("cache latents", -(-len(self.dataset.shots()) // self.world.size)):
-                done = 0
-
-                def progress(now: int, _total: int) -> None:
-                    nonlocal done
-                    stages.reporter.advance(now - done)
-                    done = now
-
-                # one entry at a time: its bytes then depend on its key alone, however often the filling is stopped
-                shots = self.dataset.shots()[self.world.rank :: self.world.size]
-                self.loader.cache.fill(shots, progress=progress)
-                self.world.wait()
-        if self.text:
-            with stages.stage("encode captions"):
-                self.text.fill(self.loader.captions(0))
 
 
 def build(recipe: Recipe, stages: Stages) -> Parts:
@@ -89,7 +53,7 @@ def build(recipe: Recipe, stages: Stages) -> Parts:
         dataset, heldout = read_pictures(recipe, [dataset_spec(table, family.resolution) for table in recipe.dataset])
     judging.check(recipe.judge, heldout)
     network = make_network(recipe, family, rates)
-    for note in family.notes:
+    for note in (*family.notes, *network.notes, *idle_widths(recipe.adapter)):
         stages.reporter.note(note)
     for path in dataset.ignored:
         stages.reporter.note(f"{path}: neither a picture that can be read nor a caption; left out")
@@ -115,6 +79,8 @@ def build(recipe: Recipe, stages: Stages) -> Parts:
 
 def load_family(recipe: Recipe, device: torch.device) -> Family:
     """The frozen base as the recipe wants it."""
+    if recipe.train.deterministic:  # else cuBLAS refuses; it is read when the first product is taken
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(recipe.train.deterministic)
     family = load_base(
         recipe.base,
@@ -146,6 +112,15 @@ def adapter_spec(adapter: settings.Adapter) -> AdapterSpec:
     changed = adapter.model_dump(exclude={"kind", *lists}, exclude_defaults=True)
     sizes = {"rank": adapter.rank, "alpha": adapter.alpha}
     return make_spec(adapter.kind, sizes | changed | {name: value for name, value in lists.items() if value})
+
+
+def idle_widths(adapter: settings.Adapter) -> list[str]:
+    """A note on widths that were given to a LoKr without any."""
+    if not adapter.full_matrix:
+        return []
+    given = adapter.model_dump(exclude_defaults=True)
+    idle = [name for name in ("rank", "alpha", "conv_alpha", "rank_stabilised") if name in given]
+    return [f"adapter.{name}: has no effect with full_matrix = true, whose scale is one" for name in idle]
 
 
 def make_network(recipe: Recipe, family: Family, rates: dict[str, float]) -> Network:
@@ -245,7 +220,13 @@ def make_learner(recipe: Recipe, family: Family, network: Network, rates: dict[s
 def rate_groups(
     optim: settings.Optim, network: Network, rates: dict[str, float]
 ) -> tuple[dict[str, list[torch.nn.Parameter]], dict[str, float]]:
-    """(group -> parameters, group -> learning rate): one group a part, and one more for each other rate in it."""
+    """(group -> parameters, group -> learning rate): one group a part, and one more for each other rate in it.
+
+    Raises UserError for a rule whose pattern no trained layer matches.
+    """
+    for rule in optim.rates:
+        if not any(matches(trained.module, trained.path, (rule.pattern,)) for trained in network.trained()):
+            raise UserError(f"optim.rates: the pattern '{rule.pattern}' matches no trained layer of {', '.join(rates)}")
     groups: dict[str, list[torch.nn.Parameter]] = {}
     group_rates: dict[str, float] = {}
     for trained in network.trained():

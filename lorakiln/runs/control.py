@@ -3,25 +3,38 @@
 import json
 from pathlib import Path
 
+from lorakiln.base import recipe as recipes
 from lorakiln.base.errors import UserError
+from lorakiln.base.files import disk_errors
+from lorakiln.base.ledger import alive
+from lorakiln.runs.row import row_of, run_folder
 
 COMMANDS = ("sample", "save", "stop")
+FILE = "control.jsonl"
 
 
 def tell(run: Path, command: str) -> None:
-    """Append a command for the run in folder `run`; it is read at the end of the step."""
-    if not (run / "recipe.toml").exists():
-        raise UserError(f"{run}: not a run folder (it has no recipe.toml)")
-    with (run / "control.jsonl").open("a", encoding="utf-8") as stream:
+    """Append a command for the run in folder `run`; it is read at the end of the step.
+
+    Raises UserError where nobody would carry it out: the run is not going on, or it has nothing to sample.
+    """
+    folder = run_folder(run)
+    status = alive(row_of(folder)).status
+    if status != "running":
+        raise UserError(f"{run}: this run is not going on (it is {status}), so nobody would hear '{command}'")
+    sample = recipes.read(folder.recipe).sample
+    if command == "sample" and not (sample.prompts or sample.file):
+        raise UserError(f"{run}: this run has no sample.prompts and no sample.file, so there is nothing to draw")
+    with disk_errors(run / FILE), (run / FILE).open("a", encoding="utf-8") as stream:
         stream.write(json.dumps({"command": command}) + "\n")
 
 
 class Inbox:
-    """The commands that were told since the last look; what was told before the run started is old news."""
+    """The commands that were told since the last look. A run that begins or goes on removes what is older."""
 
     def __init__(self, run: Path):
-        self._path = run / "control.jsonl"
-        self._read = self._size()
+        self._path = run / FILE
+        self._read = 0
 
     def commands(self) -> list[str]:
         size = self._size()

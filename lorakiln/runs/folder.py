@@ -1,5 +1,6 @@
 """A run's folder: where everything it makes lies, how it is made, and when it may be continued."""
 
+import glob
 import json
 import platform
 import shutil
@@ -10,11 +11,13 @@ from typing import Any
 from lorakiln import __version__
 from lorakiln.base import recipe as recipes
 from lorakiln.base.errors import UserError
-from lorakiln.base.files import write_text
+from lorakiln.base.files import disk_errors, write_text
 from lorakiln.base.settings import Recipe, sections
 from lorakiln.train.events import read_events
 
 LENGTH = ("train.epochs", "train.steps")
+# what it comes to on this machine is compared with the state (train/basis)
+BY_OUTCOME = ("train.precision",)
 
 
 @dataclass(frozen=True)
@@ -23,6 +26,14 @@ class RunFolder:
 
     path: Path
     name: str
+
+    @classmethod
+    def of(cls, recipe: Recipe, source: Path) -> "RunFolder":
+        """Where the recipe read from `source` trains. Raises UserError for a name that would lead elsewhere."""
+        name = recipe.name or source.stem
+        if not name.strip(". ") or {"/", "\\"} & set(name):
+            raise UserError(f"name = '{name}': it names a folder and a file, so it may hold no / or \\, nor be ..")
+        return cls(Path(recipe.runs) / name, name)
 
     @property
     def recipe(self) -> Path:
@@ -55,6 +66,10 @@ class RunFolder:
     def checkpoint(self, step: int) -> Path:
         return self.path / "checkpoints" / f"{self.name}-step{step:06d}.safetensors"
 
+    def checkpoints(self) -> list[Path]:
+        """The LoRAs that were saved along the way, in the order of their steps."""
+        return sorted((self.path / "checkpoints").glob(f"{glob.escape(self.name)}-step*.safetensors"))
+
     def finished_at(self) -> int | None:
         """The step at whose end the LoRA itself was written; None for a run that was stopped before."""
         return next((event["step"] for event in read_events(self.events) if event["event"] == "end"), None)
@@ -63,14 +78,18 @@ class RunFolder:
         return self.path.exists() and any(self.path.iterdir())
 
     def prepare(self, recipe: Recipe, *, resume: bool, overwrite: bool) -> None:
-        """Make the folder and write the complete recipe; an existing run is removed only now, with `overwrite`."""
-        if not resume:
-            self.refuse_existing(overwrite)
-            if self.path.exists():
-                shutil.rmtree(self.path)
-        self.path.mkdir(parents=True, exist_ok=True)
-        for leftover in self.path.rglob(".*.tmp"):  # of a run that was killed while it wrote
-            leftover.unlink()
+        """Make the folder and write the complete recipe; an existing run is removed only now, with `overwrite`.
+
+        What was told an earlier part of the run is forgotten. Raises UserError where nothing can be written.
+        """
+        with disk_errors(self.path):
+            if not resume:
+                self.refuse_existing(overwrite)
+                if self.path.exists():
+                    shutil.rmtree(self.path)
+            self.path.mkdir(parents=True, exist_ok=True)
+            for leftover in (*self.path.rglob(".*.tmp"), self.path / "control.jsonl"):  # of a run that was killed
+                leftover.unlink(missing_ok=True)
         write_text(self.recipe, recipes.write(recipe))
 
     def refuse_existing(self, overwrite: bool) -> None:
@@ -102,7 +121,7 @@ class RunFolder:
 
 def may_change(key: str) -> bool:
     """Whether a resumed run may change `section.key`: its length, and what has no part in the weights."""
-    if key in LENGTH:
+    if key in LENGTH or key in BY_OUTCOME:
         return True
     section, _, name = key.rpartition(".")
     field = dict(sections())[section.split(".")[0]].model_fields[name]

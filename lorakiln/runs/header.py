@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from lorakiln.adapters.files.metadata import Header, metadata
-from lorakiln.adapters.spec import AdapterSpec
 from lorakiln.base.recipe import portable
 from lorakiln.base.settings import Recipe
 from lorakiln.data.dataset import Dataset, Example
 from lorakiln.families.family import Family
+from lorakiln.runs.parts import Parts
 from lorakiln.tag.captions import parse
 from lorakiln.train.plan import Moment, Plan
 
 
-def lora_metadata(
-    recipe: Recipe, name: str, spec: AdapterSpec, family: Family, dataset: Dataset, plan: Plan, moment: Moment
-) -> dict[str, str]:
+def lora_metadata(recipe: Recipe, name: str, parts: Parts, moment: Moment) -> dict[str, str]:
     """kohya's and modelspec keys, and Kiln's own, for the LoRA as it is at `moment`."""
-    optim = recipe.optim
+    optim, family, dataset, plan, spec = recipe.optim, parts.family, parts.dataset, parts.plan, parts.network.spec
+    assert spec is not None, "a trained network knows its spec"
     side = recipe.dataset[0].resolution or family.resolution
     header = Header(
         recipe=json.dumps(portable(recipe.model_dump()), sort_keys=True),
@@ -27,7 +26,7 @@ def lora_metadata(
         title=name,
         dataset_hash=dataset.digest,
         base_name=Path(recipe.base).name,
-        base_hash=family.digest(),
+        base_hash=parts.base_hash,
         steps=moment.step,
         epoch=moment.epoch,
         max_steps=plan.steps,
@@ -49,9 +48,18 @@ def lora_metadata(
 def tag_frequency(dataset: Dataset) -> dict[str, dict[str, int]]:
     """Folder name -> tag -> pictures that carry it, as A1111 and other tools show it."""
     folders: dict[str, Counter[str]] = {}
+    names = dataset.folders
     for example in dataset.examples:
-        folders.setdefault(Path(example.spec.folder).name, Counter()).update(set(parse(example.caption)))
+        # the lines of a caption are alternatives
+        tags = {tag for line in example.caption.splitlines() for tag in parse(line)}
+        folders.setdefault(names[example.spec.folder], Counter()).update(tags)
     return {folder: dict(counts) for folder, counts in folders.items()}
+
+
+def dataset_dirs(dataset: Dataset) -> dict[str, dict[str, int]]:
+    """Folder name -> how often each of its pictures is seen an epoch, and how many there are, as sd-scripts has it."""
+    counts, names = Counter(example.spec for example in dataset.examples), dataset.folders
+    return {names[spec.folder]: {"n_repeats": spec.repeats, "img_count": count} for spec, count in counts.items()}
 
 
 def trigger(dataset: Dataset) -> str:
@@ -82,7 +90,5 @@ def _training_settings(recipe: Recipe, family: Family, dataset: Dataset, plan: P
         "noise_offset": loss.noise_offset or None,
         "zero_terminal_snr": family.schedule.ztsnr,
         "bucket_info": json.dumps({"buckets": buckets}, sort_keys=True),
-        "dataset_dirs": json.dumps(
-            {Path(table.folder).name: {"n_repeats": table.repeats} for table in recipe.dataset}, sort_keys=True
-        ),
+        "dataset_dirs": json.dumps(dataset_dirs(dataset), sort_keys=True, ensure_ascii=False),
     }

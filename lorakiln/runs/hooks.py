@@ -1,6 +1,6 @@
 """What happens between steps: samples, checkpoints, and what `kiln tell` asks for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -10,6 +10,7 @@ from lorakiln.runs import samples
 from lorakiln.runs.control import Inbox
 from lorakiln.runs.folder import RunFolder
 from lorakiln.runs.reporter import Stages
+from lorakiln.sample.generate import Request
 from lorakiln.sample.grid import save_png
 from lorakiln.train.events import EventLog
 from lorakiln.train.loop import Stop
@@ -29,19 +30,26 @@ class SampleHook:
     saves = False
 
     def __init__(
-        self, settings: Sample, folder: RunFolder, log: EventLog, stages: Stages, draw: Callable[[], list[Image.Image]]
+        self,
+        settings: Sample,
+        folder: RunFolder,
+        log: EventLog,
+        stages: Stages,
+        wanted: Sequence[Request],
+        draw: Callable[[Sequence[Request]], list[Image.Image]],
     ):
-        self.settings, self.folder, self.log, self.stages, self.draw = settings, folder, log, stages, draw
+        self.settings, self.folder, self.log, self.stages = settings, folder, log, stages
+        self.wanted, self.draw = wanted, draw
 
     def due(self, moment: Moment) -> bool:
         return moment.step == 0 or moment.ends_run or scheduled(moment, self.settings.epochs, self.settings.steps)
 
     def act(self, moment: Moment) -> None:
         with self.stages.stage("draw samples"):
-            pictures = self.draw()
+            pictures = self.draw(self.wanted)
         files = [samples.path(self.folder, moment.step, number) for number in range(1, len(pictures) + 1)]
-        for path, picture in zip(files, pictures, strict=True):
-            save_png(picture, path, {})
+        for path, picture, request in zip(files, pictures, self.wanted, strict=True):
+            save_png(picture, path, request.facts())
         self.log.write("sample", moment.step, files=[path.name for path in files])
 
 
@@ -65,7 +73,7 @@ class CheckpointHook:
             self.write(path, moment)
         self.log.write("save", moment.step, file=path.name)
         if self.settings.keep:
-            for old in sorted(path.parent.glob(f"{self.folder.name}-step*.safetensors"))[: -self.settings.keep]:
+            for old in self.folder.checkpoints()[: -self.settings.keep]:
                 if old != self.spared:
                     old.unlink()
 

@@ -4,6 +4,7 @@ import os
 import platform
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 import torch.distributed
@@ -20,21 +21,35 @@ except ImportError:  # Windows has none
 
 # weights of a UNet below which handing work to a second thread costs more than it saves (a third of the speed, on two)
 SMALL = 50e6
+# the others wait while the first process draws samples, judges and saves; torchrun ends them all when one dies
+LONGEST_WAIT = timedelta(days=7)
 # None: what suits the device, as `families.load` says
 DTYPES = {"auto": None} | write.DTYPES
 
 
 def choose_device(name: str) -> torch.device:
-    """The device a recipe names; 'auto' is this process's GPU, or the CPU where there is none."""
+    """The device a recipe names; 'auto' is this process's GPU, or the CPU where there is none.
+
+    Of several processes on a machine each has the GPU of its number. UserError for a device that is not there.
+    """
+    gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
-        local = int(os.environ.get("LOCAL_RANK", "0"))
-        return torch.device("cuda", local) if torch.cuda.is_available() else torch.device("cpu")
+        name = "cuda" if gpus else "cpu"
     try:
         device = torch.device(name)
     except RuntimeError:
         raise UserError(f"device = '{name}': choose from auto, cpu, cuda, cuda:0, cuda:1, ...") from None
-    if device.type == "cuda" and (not torch.cuda.is_available() or (device.index or 0) >= torch.cuda.device_count()):
-        raise UserError(f"device = '{name}': this machine has {torch.cuda.device_count()} usable GPUs")
+    if device.type != "cuda":
+        return device
+    if (device.index or 0) >= gpus:
+        raise UserError(f"device = '{name}': this machine has {gpus} usable GPUs")
+    local, processes = (int(os.environ.get(key, "0")) for key in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    if device.index is None:
+        if local >= gpus:
+            raise UserError(f"process {local + 1} of this machine has no GPU: start at most --nproc-per-node={gpus}")
+        return torch.device("cuda", local)
+    if processes > 1:
+        raise UserError(f"device = '{name}': all {processes} processes would share one GPU; set device = 'auto'")
     return device
 
 
@@ -85,6 +100,11 @@ class World:
         """Whether this process writes files and speaks to the user."""
         return self.rank == 0
 
+    def leave(self) -> None:
+        """Part from the others; for a run that went well, since all must come here."""
+        if self.size > 1:
+            torch.distributed.destroy_process_group()
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.size > 1:
@@ -99,5 +119,5 @@ def join_world(device: torch.device) -> World:
     if device.type == "cuda":
         torch.cuda.set_device(device)
     if not torch.distributed.is_initialized():
-        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo")
+        torch.distributed.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=LONGEST_WAIT)
     return World(torch.distributed.get_rank(), size)

@@ -12,9 +12,9 @@ import torch
 
 from lorakiln.base.errors import UserError
 from lorakiln.base.ledger import process_mark
-from lorakiln.runs.build import Parts
 from lorakiln.runs.folder import RunFolder
 from lorakiln.runs.machine import device_name, peak_memory
+from lorakiln.runs.parts import Parts
 from lorakiln.runs.reporter import Stages
 from lorakiln.runs.row import added, facts_of, now, save_row
 from lorakiln.train.events import read_events

@@ -1,35 +1,35 @@
 """`kiln train` from start to end: check everything, cache, train, keep; and continue where a run was stopped."""
 
-import signal
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from lorakiln.adapters.files.write import write
 from lorakiln.base.errors import UserError
 from lorakiln.base.settings import Recipe
-from lorakiln.runs.build import Parts, build
+from lorakiln.runs.build import build
 from lorakiln.runs.control import Inbox
 from lorakiln.runs.curve import draw_loss_curve
 from lorakiln.runs.folder import RunFolder
 from lorakiln.runs.header import lora_metadata
 from lorakiln.runs.hooks import CheckpointHook, ControlHook, SampleHook
 from lorakiln.runs.judging import JudgeHook, Measure
+from lorakiln.runs.parts import Parts
 from lorakiln.runs.remember import remembered
 from lorakiln.runs.reporter import Reporter, Silent, Stages
 from lorakiln.runs.samples import draw_grid
+from lorakiln.runs.signals import EXIT_CODES, Interrupted, Signals
 from lorakiln.runs.tensorboard import TensorBoard
 from lorakiln.sample.generate import draw
-from lorakiln.train.checkpoint import load_state, save_state
+from lorakiln.train.checkpoint import load_state, save_state, saved_step
 from lorakiln.train.events import EventLog, rewind
 from lorakiln.train.loop import Hook, Loop, Stop
 from lorakiln.train.plan import Moment
-
-EXIT_CODES = {"SIGINT": 130, "SIGTERM": 143}
 
 
 @dataclass
@@ -38,8 +38,9 @@ class Result:
 
     folder: RunFolder
     base: str
-    prompt: str  # one that suits the LoRA
+    prompt: str = ""  # one that suits the LoRA
     stop: Stop | None = None
+    begun: bool = False  # its folder was made, so that it can be resumed
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
@@ -54,26 +55,32 @@ def train(
 
     Nothing is written there before base, pictures and settings were found good. Raises UserError for bad input.
     """
-    name = recipe.name or source.stem
-    folder = RunFolder(Path(recipe.runs) / name, name)
+    folder = RunFolder.of(recipe, source)
     if resume:
         folder.check_resume(recipe)
     else:
         folder.refuse_existing(overwrite)
     stages = Stages(reporter or Silent())
-    with _stop_signals() as asked, _out_of_memory():
-        parts = build(recipe, stages)
-        start = load_state(folder.state, parts.learner) if resume else 0
-        if start >= parts.plan.steps and folder.finished_at() == start:
-            raise UserError(f"{folder.path}: finished at step {start}; raise train.epochs to extend it")
-        parts.fill_caches(stages)
-        if parts.world.leads:
-            folder.prepare(recipe, resume=resume, overwrite=overwrite)
-            rewind(folder.events, start)
-        with remembered(folder, parts, stages, start) as outcome:
-            stop = outcome.stop = Session(recipe, folder, parts, stages).run(start, asked)
-    prompt = parts.samples[0].prompt if parts.samples else parts.dataset.examples[0].caption
-    return Result(folder, recipe.base, prompt, stop, stages.seconds)
+    result = Result(folder, recipe.base, begun=resume, seconds=stages.seconds)
+    with Signals() as signals, _out_of_memory(folder):
+        try:
+            parts = build(recipe, stages)
+            start = load_state(folder.state, parts.learner, parts.basis) if resume else 0
+            if start >= parts.plan.steps and folder.finished_at() == start:
+                raise UserError(f"{folder.path}: finished at step {start}; raise train.epochs to extend it")
+            parts.fill_caches(stages, start)
+            if parts.world.leads:
+                folder.prepare(recipe, resume=resume, overwrite=overwrite)
+                rewind(folder.events, start)
+            result.begun = True
+            with remembered(folder, parts, stages, start) as outcome:
+                result.stop = outcome.stop = Session(recipe, folder, parts, stages).run(start, signals)
+        except Interrupted as signal:
+            result.stop = Stop(str(signal))
+            return result
+    parts.world.leave()
+    result.prompt = parts.samples[0].prompt if parts.samples else parts.dataset.examples[0].caption
+    return result
 
 
 class Session:
@@ -82,36 +89,38 @@ class Session:
     def __init__(self, recipe: Recipe, folder: RunFolder, parts: Parts, stages: Stages):
         self.recipe, self.folder, self.parts, self.stages = recipe, folder, parts, stages
 
-    def run(self, start: int, asked: Callable[[], Stop | None]) -> Stop | None:
+    def run(self, start: int, signals: Signals) -> Stop | None:
         parts, leads = self.parts, self.parts.world.leads
-        board = TensorBoard(self.folder.path / "tensorboard", start) if leads else None
-        log = EventLog(self.folder.events if leads else None, *filter(None, [board, self.stages.reporter.event]))
-        loop = Loop(
-            parts.step,
-            parts.learner,
-            parts.plan,
-            log,
-            self._hooks(log) if leads else [],
-            self._save_state if leads else lambda step: None,
-            self.recipe.save.state_minutes * 60,
-            asked,
-            read_every=10 if parts.family.device.type == "cuda" else 1,
-        )
-        try:
+        with ExitStack() as opened:  # each is closed, whatever the closing of another raises
+            opened.enter_context(closing(parts.loader))
+            listeners: list[Callable[[dict[str, Any]], None]] = [self.stages.reporter.event]
+            if leads:
+                board = TensorBoard(self.folder.path / "tensorboard", start)
+                listeners.insert(0, opened.enter_context(closing(board)))
+            log = opened.enter_context(closing(EventLog(self.folder.events if leads else None, *listeners)))
+            loop = Loop(
+                parts.step,
+                parts.learner,
+                parts.plan,
+                log,
+                self._hooks(log) if leads else [],
+                self._save_state if leads else lambda step: None,
+                self.recipe.save.state_minutes * 60,
+                signals.asked,
+                partial(parts.encode_captions, stages=self.stages),
+                read_every=10 if parts.family.device.type == "cuda" else 1,
+            )
             with self.stages.stage("train", parts.plan.steps, start):
-                stop = loop.run(start)
+                stop = loop.begin() if start == 0 else None
+                signals.patient = True  # from here on there is something to save
+                stop = stop or loop.run(start)
             if leads:
                 self._finish(stop, log)
-        finally:
-            log.close()
-            parts.loader.close()
-            if board:
-                board.close()
         return stop
 
     def _hooks(self, log: EventLog) -> list[Hook]:
-        wanted = partial(draw, self.parts.family, self.parts.samples)
-        sample = SampleHook(self.recipe.sample, self.folder, log, self.stages, wanted) if self.parts.samples else None
+        wanted, pen = self.parts.samples, partial(draw, self.parts.family)
+        sample = SampleHook(self.recipe.sample, self.folder, log, self.stages, wanted, pen) if wanted else None
         checkpoint = CheckpointHook(self.recipe.save, self.folder, log, self.stages, self._write_lora)
         control = ControlHook(Inbox(self.folder.path), sample, checkpoint)
         judge = self._judge(log, checkpoint)
@@ -126,14 +135,11 @@ class Session:
 
     def _save_state(self, step: int) -> None:
         with self.stages.stage("save"):
-            save_state(self.folder.state, step, self.parts.learner)
+            save_state(self.folder.state, step, self.parts.learner, self.parts.basis)
 
     def _write_lora(self, path: Path, moment: Moment) -> None:
-        parts = self.parts
-        spec = parts.network.spec
-        assert spec is not None, "a trained network knows its spec"
-        header = lora_metadata(self.recipe, self.folder.name, spec, parts.family, parts.dataset, parts.plan, moment)
-        write(path, parts.network.state_dict(), header, self.recipe.save.dtype)
+        header = lora_metadata(self.recipe, self.folder.name, self.parts, moment)
+        write(path, self.parts.network.state_dict(), header, self.recipe.save.dtype)
 
     def _finish(self, stop: Stop | None, log: EventLog) -> None:
         """Write the LoRA of a run that went to its end, its curve and its grid."""
@@ -148,30 +154,14 @@ class Session:
 
 
 @contextmanager
-def _stop_signals() -> Generator[Callable[[], Stop | None]]:
-    """Ctrl-C and SIGTERM end the run after the step in hand, with its state saved; a second one ends it at once."""
-    caught: list[str] = []
-
-    def remember(number: int, frame: object) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(signal.Signals(number).name)
-
-    before = {number: signal.signal(number, remember) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: Stop(caught[0]) if caught else None
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-@contextmanager
-def _out_of_memory() -> Generator[None]:
-    """Say which settings help when the GPU's memory runs out."""
+def _out_of_memory(folder: RunFolder) -> Generator[None]:
+    """Say which settings help when the GPU's memory runs out, and from where the run can go on."""
     try:
         yield
     except torch.OutOfMemoryError as error:
+        step = saved_step(folder.state)
+        kept = f"the state of step {step} is kept, continue with --resume" if step else "no state was saved yet"
         raise UserError(
             "the GPU's memory is full; train.checkpointing = true, a smaller train.batch or a smaller "
-            "dataset.resolution helps; the last saved state is kept, continue with --resume"
+            f"dataset.resolution helps; {kept}"
         ) from error

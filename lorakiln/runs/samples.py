@@ -47,15 +47,29 @@ def path(folder: RunFolder, step: int, number: int) -> Path:
 
 
 def draw_grid(folder: RunFolder, wanted: list[Request]) -> None:
-    """Write the samples as one picture, a row a prompt and a column a step; nothing where none were drawn."""
-    found = {match.groups(): file for file in folder.samples.glob("step*.png") if (match := _NAME.fullmatch(file.name))}
+    """Write the samples as one picture, a row a prompt and a column a step; nothing where none were drawn.
+
+    A picture that was drawn for another request, before a resumed run changed its prompts, is left out.
+    """
+    found: dict[tuple[int, int], Path] = {}
+    for file in folder.samples.glob("step*.png"):
+        if match := _NAME.fullmatch(file.name):
+            step, number = map(int, match.groups())
+            if number <= len(wanted) and _shows(file, wanted[number - 1]):
+                found[step, number] = file
     if not found:
         return
     steps = sorted({step for step, _ in found})
     rows = []
     for number in range(1, len(wanted) + 1):
-        files = [found.get((step, str(number))) for step in steps]
+        files = [found.get((step, number)) for step in steps]
         rows.append([Image.open(file) if file else Image.new("RGB", (8, 8)) for file in files])
-    titles = ["before" if int(step) == 0 else f"step {int(step)}" for step in steps]
+    titles = ["before" if step == 0 else f"step {step}" for step in steps]
     sheet = grid(rows, [f"{one.prompt}  seed {one.seed}" for one in wanted], titles)
     save_png(sheet, folder.grid, {})
+
+
+def _shows(file: Path, wanted: Request) -> bool:
+    with Image.open(file) as picture:
+        told = picture.info
+    return all(told.get(name, value) == value for name, value in wanted.facts().items())

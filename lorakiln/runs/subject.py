@@ -94,7 +94,7 @@ def of_file(
 
 def checkpoints(folder: RunFolder) -> tuple[tuple[str, int, Path], ...]:
     """(name, step, file) of every checkpoint in order, the finished LoRA last, and once if it is one of them."""
-    found = [(path.stem, int(path.stem.rpartition("-step")[2]), path) for path in _steps(folder)]
+    found = [(path.stem, int(path.stem.rpartition("-step")[2]), path) for path in folder.checkpoints()]
     if not folder.lora.exists():
         if not found:
             raise UserError(f"{folder.path}: holds no LoRA yet; let the run end, or 'kiln tell {folder.path} save'")
@@ -104,10 +104,6 @@ def checkpoints(folder: RunFolder) -> tuple[tuple[str, int, Path], ...]:
     if last is not None:
         return tuple([one for one in found if one[1] < last] + [(folder.lora.stem, last, folder.lora)])
     return (*found, (folder.lora.stem, folder.finished_at() or 0, folder.lora))
-
-
-def _steps(folder: RunFolder) -> Sequence[Path]:
-    return sorted((folder.path / "checkpoints").glob(f"{folder.name}-step*.safetensors"))
 
 
 def _digest(folder: RunFolder) -> str:

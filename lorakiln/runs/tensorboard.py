@@ -3,9 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from lorakiln.base.files import disk_errors
+
 
 class TensorBoard:
     """A listener of the event log; writes loss, gradient norm, learning rates and held-out gain below `folder`.
+
+    Raises UserError when the disk is full, also of what was given to it a while ago: it writes in a thread.
 
     What was written of the steps after `start`, before the run was stopped and resumed there, is hidden.
     """
@@ -13,17 +17,22 @@ class TensorBoard:
     def __init__(self, folder: Path, start: int = 0):
         from torch.utils.tensorboard import SummaryWriter  # slow to import
 
-        self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
+        self.folder = folder
+        with disk_errors(folder):
+            self._writer = SummaryWriter(str(folder), purge_step=start + 1 if start else None)
 
     def __call__(self, line: dict[str, Any]) -> None:
+        numbers = {}
         if line["event"] == "judge":
-            self._writer.add_scalar("heldout_gain", line["gain"], line["step"])
-        if line["event"] != "step":
-            return
-        numbers = {"loss": line["loss"], "grad_norm": line["grad_norm"]}
-        numbers |= {f"lr/{group}": rate for group, rate in line["lr"].items()}
-        for name, value in numbers.items():
-            self._writer.add_scalar(name, value, line["step"])
+            numbers = {"heldout_gain": line["gain"]}
+        if line["event"] == "step":
+            numbers = {"loss": line["loss"], "grad_norm": line["grad_norm"]}
+            numbers |= {f"lr/{group}": rate for group, rate in line["lr"].items()}
+        with disk_errors(self.folder):
+            for name, value in numbers.items():
+                if value is not None:  # a step that overflowed has no norm
+                    self._writer.add_scalar(name, value, line["step"])
 
     def close(self) -> None:
-        self._writer.close()
+        with disk_errors(self.folder):
+            self._writer.close()

@@ -8,6 +8,7 @@ from lorakiln.data.cache import TextCache
 from lorakiln.families.family import Family, TextStates
 
 CHUNK = 77  # tokens a chunk of a prompt
+GPU_BATCH = 16  # captions encoded at once, where one alone leaves a GPU idle
 
 
 def live(family: Family, captions: Sequence[str]) -> TextStates:
@@ -19,17 +20,21 @@ class FrozenText:
     """Text states from a cache; called like `live`, and equal to it."""
 
     def __init__(self, family: Family, *, cached: bool, megabytes: int):
-        self.family = family
+        self.family, self.cached = family, cached
         self.cache = TextCache(
             "memory" if cached else "off",
             self._encode,
             tokens=self._tokens,
             encoders=family.digest("te1") + family.digest("te2"),
             limit=megabytes * 2**20,
+            batch=GPU_BATCH if family.device.type == "cuda" else 1,
         )
 
     def fill(self, captions: Iterable[str]) -> None:
-        """Encode ahead what is not kept yet."""
+        """Encode ahead what is not kept yet of the captions that come next, in their order."""
+        captions = list(captions)
+        if len({self._chunks(caption) for caption in captions}) > 1:  # short ones are padded with the empty prompt
+            captions.insert(0, "")
         self.cache.fill(captions)
 
     def __call__(self, captions: Sequence[str]) -> TextStates:
@@ -45,12 +50,21 @@ class FrozenText:
         return torch.cat([context_TC, *[self.cache.read("")["context"]] * missing]) if missing else context_TC
 
     def _encode(self, captions: list[str]) -> list[dict[str, torch.Tensor]]:
-        with torch.no_grad():
-            states = live(self.family, captions)
-        return [
-            {"context": context.cpu(), "pooled": pooled.cpu()}
-            for context, pooled in zip(states.context_BTC, states.pooled_BC, strict=True)
-        ]
+        """States as each caption alone has them. Those of one length share a batch."""
+        entries: dict[int, dict[str, torch.Tensor]] = {}
+        lengths = [self._chunks(caption) for caption in captions]
+        for length in dict.fromkeys(lengths):
+            rows = [row for row, found in enumerate(lengths) if found == length]
+            # filled up to one size: a GPU chooses its kernels, and so the last bits, by the size of a batch
+            batch = [captions[row] for row in rows] + [""] * (self.cache.batch - len(rows))
+            with torch.no_grad():
+                states = live(self.family, batch).to("cpu")
+            for row, context, pooled in zip(rows, states.context_BTC, states.pooled_BC, strict=False):
+                entries[row] = {"context": context.clone(), "pooled": pooled.clone()}
+        return [entries[row] for row in range(len(captions))]
+
+    def _chunks(self, caption: str) -> int:
+        return self.family.tokenize([caption]).first_BNT.shape[1]
 
     def _tokens(self, caption: str) -> str:
         tokens = self.family.tokenize([caption])

@@ -35,6 +35,10 @@ class Request:
     sampler: str = "euler"
     rescale: float = 0.0
 
+    def facts(self) -> dict[str, str]:
+        """What a PNG says of itself."""
+        return {name: str(getattr(self, name)) for name in self.__dataclass_fields__}
+
 
 def check(request: Request, family: Family) -> None:
     """UserError with the setting, its value and what is allowed, if the request cannot be drawn on this base."""

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from lorakiln.base.errors import UserError
 from lorakiln.base.files import disk_errors, write_text
@@ -15,16 +15,19 @@ class EventLog:
     def __init__(self, path: Path | None, *listeners: Any):
         self.path = path
         self.listeners = listeners
-        self._stream: TextIO | None = path.open("a", encoding="utf-8") if path else None
+        # unbuffered: what a full disk did not take would be written, and fail, once more when it is closed
+        with disk_errors(path or Path()):
+            self._stream = path.open("ab", buffering=0) if path else None
 
     def write(self, event: str, step: int, **fields: Any) -> None:
-        """Write one line and flush it; UserError when the disk is full."""
+        """Write one line at once; UserError when the disk is full."""
         if self.path is None or self._stream is None:
             return
         line = {"event": event, "step": step, **fields}
+        data = f"{json.dumps(line)}\n".encode()
         with disk_errors(self.path):
-            self._stream.write(json.dumps(line) + "\n")
-            self._stream.flush()
+            while data:  # a disk that is nearly full takes a part
+                data = data[self._stream.write(data) :]
         for listener in self.listeners:
             listener(line)
 
@@ -48,6 +51,10 @@ def read_events(path: Path) -> Iterator[dict[str, Any]]:
 
 
 def rewind(path: Path, step: int) -> None:
-    """Forget what happened after `step`, so that a run resumed there holds each step once."""
-    kept = [json.dumps(event) for event in read_events(path) if event["step"] <= step and event["event"] != "end"]
+    """Forget what happened after `step`, so that a run resumed there holds each step once.
+
+    With `step` 0 all of it: a run from its start also does anew what is due before the first step.
+    """
+    before = [event for event in read_events(path) if 0 < step >= event["step"] and event["event"] != "end"]
+    kept = [json.dumps(event) for event in before]
     write_text(path, "".join(f"{line}\n" for line in kept))

@@ -1,7 +1,7 @@
 """The trained weights and what moves them: gradients in, one optimizer step out, everything that resuming needs."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -12,6 +12,18 @@ from lorakiln.adapters.network import Network
 from lorakiln.optim.flat import FlatParameters
 from lorakiln.optim.optimizers import Optimizer
 from lorakiln.train.scale import LossScale
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """One optimizer step: each group's rate, and the gradient's norm before it was clipped, both perhaps on the device.
+
+    `skipped`: the gradients overflowed under the loss scale, which is lowered; the weights stay as they were.
+    """
+
+    rates: dict[str, float | Tensor]
+    norm: Tensor
+    skipped: bool = False
 
 
 class Learner:
@@ -33,8 +45,8 @@ class Learner:
         """Add the gradient of one batch's share of the step's loss."""
         (loss * self.scale.factor if self.scale else loss).backward()
 
-    def update(self, step: int) -> tuple[dict[str, float | Tensor], Tensor]:
-        """One optimizer step on the gradients gathered, which are then zero; (rates to log, gradient norm)."""
+    def update(self, step: int) -> Update:
+        """One optimizer step on the gradients gathered, which are then zero."""
         if torch.distributed.is_initialized():
             for buffer in self.flat.gradients():
                 torch.distributed.all_reduce(buffer)
@@ -42,13 +54,18 @@ class Learner:
             self.flat.scale_gradients(1 / self.scale.factor)
         norm = self.flat.clip(self.clip)
         finite = not self.scale or bool(torch.isfinite(norm))
+        skipped = self.scale is not None and not finite and self.scale.factor > 1
         self.optimizer.set_lr(self.rates(step))
         if finite:
             self.optimizer.step()
         if self.scale:
             self.scale.update(finite)
         self.flat.zero_grad()
-        return self.optimizer.logged_lr(), norm
+        return Update(self.optimizer.logged_lr(), norm, skipped)
+
+    def finite(self) -> bool:
+        """Whether every trained weight is a number; waits for the device."""
+        return bool(torch.isfinite(self.flat.values).all())
 
     def state(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, scalars) that `load_state` continues from, to the bit."""

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from lorakiln.base.errors import UserError
 from lorakiln.train.events import EventLog
-from lorakiln.train.learner import Learner
+from lorakiln.train.learner import Learner, Update
 from lorakiln.train.plan import Moment, Plan
 from lorakiln.train.step import Step
 
@@ -36,7 +36,11 @@ class Hook(Protocol):
 
 @dataclass
 class Loop:
-    """One run's loop. `save_state(step)` is called after the hooks, so that a state implies all before it was done."""
+    """One run's loop. `save_state(step)` is called after the hooks, so that a state implies all before it was done.
+
+    `begin_epoch` hears of each epoch after the one begun with, counted from 1, before its first step; `saved` is the
+    step of the newest state.
+    """
 
     step: Step
     learner: Learner
@@ -46,71 +50,86 @@ class Loop:
     save_state: Callable[[int], None]
     state_seconds: float = 300.0
     stop_asked: Callable[[], Stop | None] = lambda: None
+    begin_epoch: Callable[[int], None] = lambda epoch: None
     read_every: int = 1  # steps between looks at the loss; each look makes a GPU wait
-    _unread: list[tuple[Moment, Tensor, dict[str, float | Tensor], Tensor]] = field(default_factory=list)
+    saved: int = 0
+    _unread: list[tuple[Moment, Tensor, Update]] = field(default_factory=list)
+
+    def begin(self) -> Stop | None:
+        """Do what is due before the first step of a run."""
+        return _agreed(self._run_hooks(self.plan.moment(0))[0])
 
     def run(self, start: int = 0) -> Stop | None:
         """Train from after step `start` to the plan's end; the reason if it ended before.
 
-        Raises UserError when the loss is not a number; the last saved state and checkpoints are good.
+        Raises UserError when loss, gradients or weights are no numbers; the last saved state and checkpoints are good.
         """
-        stop = None
-        if start == 0:
-            stop = _agreed(self._run_hooks(self.plan.moment(0))[0])
-        saved_at = time.monotonic()
+        stop, saved_at = None, time.monotonic()
+        self.saved = start
         for number in range(start + 1, self.plan.steps + 1):
-            if stop:
-                break
             moment = self.plan.moment(number)
+            if number > start + 1 and self.plan.begins_epoch(number):
+                self.begin_epoch(moment.epoch)
             self._one_step(moment)
             stop, saves = self._run_hooks(moment)
             stop = None if moment.ends_run else _agreed(stop or self.stop_asked())
             if saves or stop or moment.ends_run or time.monotonic() - saved_at >= self.state_seconds:
-                self.read_losses()
+                self._check(moment)
                 self.save_state(number)
-                saved_at = time.monotonic()
+                self.saved, saved_at = number, time.monotonic()
+            if stop:
+                break
         return stop
 
     def _one_step(self, moment: Moment) -> None:
         count = self.plan.count(moment.step)
         total = torch.zeros((), device=self.step.family.device)
-        for micro, batch in enumerate(self.plan.batches(moment.step)):
-            self.learner.network.begin(moment.step, micro)
+        for batch in self.plan.batches(moment.step):
+            self.learner.network.begin(moment.step, batch.place)
             loss = self.step.losses(batch, moment.step).sum() / count
             self.learner.backward(loss)
             total += loss.detach()
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(total)
-        if self.read_every == 1:  # before the weights move
-            self._refuse_nan(moment, float(total))
-        rates, norm = self.learner.update(moment.step)
-        self._unread.append((moment, total, rates, norm))
+        if self.read_every == 1 and not math.isfinite(total):  # before the weights move
+            raise self._broken(moment, f"the loss is {float(total)}")
+        self._unread.append((moment, total, self.learner.update(moment.step)))
         if len(self._unread) >= self.read_every:
             self.read_losses()
 
     def read_losses(self) -> None:
         """Write the steps not yet written; the only place where the host waits for the device."""
-        for moment, total, rates, norm in self._unread:
-            loss = float(total)
-            self._refuse_nan(moment, loss)
-            lr = {name: float(rate) for name, rate in rates.items()}
-            self.log.write("step", moment.step, epoch=moment.epoch, loss=loss, lr=lr, grad_norm=float(norm))
+        for moment, total, update in self._unread:
+            loss, norm = float(total), float(update.norm)
+            if not math.isfinite(loss):
+                raise self._broken(moment, f"the loss is {loss}")
+            if not math.isfinite(norm) and not update.skipped:
+                raise self._broken(moment, f"the gradient's norm is {norm}")
+            lr = {name: float(rate) for name, rate in update.rates.items()}
+            told = {"grad_norm": None, "skipped": True} if update.skipped else {"grad_norm": norm}
+            self.log.write("step", moment.step, epoch=moment.epoch, loss=loss, lr=lr, **told)
         self._unread.clear()
 
-    def _refuse_nan(self, moment: Moment, loss: float) -> None:
-        if not math.isfinite(loss):
-            rates = ", ".join(f"{name} {rate:g}" for name, rate in self.learner.rates(moment.step).items())
-            raise UserError(
-                f"step {moment.step}: the loss is {loss} at learning rate {rates}; stopped, the last checkpoint and "
-                "state are kept; lower optim.lr, or train.precision = 'fp32' or 'bf16'"
-            )
+    def _check(self, moment: Moment) -> None:
+        """Raise UserError rather than let weights be saved or shown that are no numbers."""
+        self.read_losses()
+        if not self.learner.finite():
+            raise self._broken(moment, "the weights are no longer finite")
+
+    def _broken(self, moment: Moment, what: str) -> UserError:
+        rates = ", ".join(f"{name} {rate:g}" for name, rate in self.learner.rates(moment.step).items())
+        kept = f"the state of step {self.saved} is kept" if self.saved else "no state was saved yet"
+        return UserError(
+            f"step {moment.step}: {what} at learning rate {rates}; stopped, {kept}; lower optim.lr, or "
+            "train.precision = 'fp32' or 'bf16'"
+        )
 
     def _run_hooks(self, moment: Moment) -> tuple[Stop | None, bool]:
         """Run the hooks that are due; what stops the run, and whether one of them wants the state saved."""
         stop, saves = None, False
         for hook in self.hooks:
             if hook.due(moment):
-                self.read_losses()
+                self._check(moment)
                 self.learner.network.rest()
                 stop = hook.act(moment) or stop
                 saves |= hook.saves

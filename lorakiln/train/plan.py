@@ -27,6 +27,10 @@ class Plan:
         epochs, rest = divmod(step, self.loader.steps_per_epoch)
         return Moment(step, epochs + (rest > 0), step > 0 and rest == 0, step == self.steps)
 
+    def begins_epoch(self, step: int) -> bool:
+        """Whether a step counted from 1 is the first of its epoch."""
+        return self._place(step)[1] == 0
+
     def batches(self, step: int) -> list[Batch]:
         """This process's batches of a step counted from 1."""
         return self.loader.batches(*self._place(step))

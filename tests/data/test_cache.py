@@ -264,6 +264,16 @@ def test_memory_drops_what_was_longest_unused():
     assert store.used == 1200
 
 
+def test_what_is_needed_next_is_not_dropped_for_others():
+    store = MemoryStore(limit=3 * 400)
+    for name in "abc":
+        assert store.put(name, {"x": torch.zeros(100)})
+    store.need("bcd")
+    assert store.put("d", {"x": torch.zeros(100)}) and store.get("a") is None
+    assert not store.put("e", {"x": torch.zeros(100)}) and store.get("e") is None
+    assert store.used == 1200 and all(store.get(name) is not None for name in "bcd")
+
+
 class TextEncoder:
     def __init__(self):
         self.seen = []
@@ -310,6 +320,18 @@ def test_dropped_captions_are_encoded_again():
     cache.fill(["a", "bb", "ccc"])
     assert [float(cache.read(caption)["states"][0, 0, 0]) for caption in ("a", "bb", "ccc")] == [1, 2, 3]
     assert len(encode.seen) > 3
+
+
+def test_the_first_captions_of_an_epoch_are_kept_where_not_all_fit():
+    """56 bytes each: two fit. The third is encoded when its step comes, and costs the others nothing."""
+    encode = TextEncoder()
+    cache = TextCache("memory", encode, tokens=str, encoders="digest", limit=150, batch=2)
+    assert cache.fill(["a", "bb", "ccc", "dddd"]) == Filled(0, 2)
+    encode.seen.clear()
+    for caption in ("a", "bb", "ccc", "a", "bb"):
+        assert cache.read(caption)["states"][0, 0, 0] == len(caption)
+    assert encode.seen == ["ccc"]
+    assert cache.fill(["ccc", "a"]) == Filled(1, 1), "another epoch needs others"
 
 
 def test_text_states_that_are_not_finite_are_refused():

@@ -4,6 +4,7 @@ import json
 import math
 import struct
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,10 +12,20 @@ import torch
 from diffusers import AutoencoderKL, StableDiffusionXLPipeline, UNet2DConditionModel
 
 from lorakiln import families
+from lorakiln.adapters.inject import inject
+from lorakiln.adapters.network import Network
+from lorakiln.adapters.spec import make_spec
 from lorakiln.base.records import Crop, Size
+from lorakiln.data.loader import Batch
+from lorakiln.diffusion.objective import Objective
 from lorakiln.families.sdxl import keys
 from lorakiln.families.sdxl.load import build
 from lorakiln.families.sdxl.source import CONFIG_NAME, shipped
+from lorakiln.optim.flat import FlatParameters
+from lorakiln.optim.optimizers import optimizers
+from lorakiln.runs.text import live
+from lorakiln.train.learner import Learner
+from lorakiln.train.step import Step
 from tests.families.conftest import write_configs
 from tests.families.test_load import assert_same
 
@@ -62,18 +73,6 @@ def memory(kind: str) -> int:
     return int(lines[kind].split()[0]) * 1024
 
 
-def with_low_rank(unet, paths, rank: int = 16) -> list[torch.nn.Parameter]:
-    """What an adapter adds, by hooks: each layer's output plus up(down(x)), in bf16."""
-    parameters = []
-    for path in paths:
-        layer = unet.get_submodule(path)
-        down = torch.nn.Parameter(torch.randn(rank, layer.in_features, dtype=torch.bfloat16) / 64)
-        up = torch.nn.Parameter(torch.zeros(layer.out_features, rank, dtype=torch.bfloat16))
-        layer.register_forward_hook(lambda _, args, out, down=down, up=up: out + args[0] @ down.T @ up.T)
-        parameters += [down, up]
-    return parameters
-
-
 def test_true_sdxl_loads_as_in_diffusers_and_takes_a_step(true_file, tmp_path, capsys):
     before, start = memory("RssAnon"), time.perf_counter()
     family = families.load(true_file, dtype=torch.bfloat16)
@@ -98,11 +97,11 @@ def test_true_sdxl_loads_as_in_diffusers_and_takes_a_step(true_file, tmp_path, c
     del pipe
 
     start = time.perf_counter()
-    parameters = with_low_rank(family.unet, family.module_names("unet"))
-    assert len(parameters) == 1444
-    assert math.isfinite(train(family, parameters))
-    ups = parameters[1::2]
-    assert all(up.isfinite().all() and up.any() for up in ups)  # each of the 722 layers got a gradient and a step
+    loss, network = train(family)
+    assert math.isfinite(loss)
+    ups = [tensor for name, tensor in network.state_dict().items() if name.endswith("lora_up.weight")]
+    assert len(ups) == 722
+    assert all(up.isfinite().all() and up.any() for up in ups)  # each layer got a gradient and a step
     peak = memory("VmHWM")
     assert peak < 24 * GIB
     with capsys.disabled():
@@ -110,17 +109,17 @@ def test_true_sdxl_loads_as_in_diffusers_and_takes_a_step(true_file, tmp_path, c
               f"{time.perf_counter() - start:.0f} s; peak {peak / GIB:.1f} GiB, mapped file included")  # fmt: skip
 
 
-def train(family, parameters) -> float:
-    """The loss of one AdamW step on one 128-pixel latent and one caption."""
-    rng = torch.Generator().manual_seed(1)
-    latent, noise = torch.randn(2, 1, 4, 16, 16, generator=rng)
-    size = Size(128, 128)
-    with torch.no_grad():
-        text = family.encode_text(family.tokenize(["a photo of a cat"]))
-    time_ids, timestep = family.conditioning([Crop(size, size, 0, 0, size)]), torch.tensor([500])
-    optimizer = torch.optim.AdamW(parameters, lr=1e-4)
-    noised = family.schedule.add_noise(latent, noise, timestep)
-    loss = torch.nn.functional.mse_loss(family.predict(noised, timestep, text, time_ids), noise)
-    loss.backward()
-    optimizer.step()
-    return loss.item()
+def train(family) -> tuple[float, Network]:
+    """(loss, the LoRA of rank 16 after it) of one step on one 128-pixel latent and one caption, as a run takes it."""
+    spec = make_spec("lora", {"rank": 16, "alpha": 16.0})
+    network = inject({"unet": family.unet}, {"unet": family.module_names("unet")}, spec, seed=1)
+    flat = FlatParameters({"unet": [one.parameter for one in network.trained()]})
+    learner = Learner(network, flat, optimizers["adamw"](flat), lambda step: {"unet": 1e-4}, clip=1.0)
+    step = Step(family, Objective(family.schedule), partial(live, family), seed=1)
+    latent, size = torch.randn(1, 4, 16, 16, generator=torch.Generator().manual_seed(1)), Size(128, 128)
+    batch = Batch(latent, ["a photo of a cat"], [Crop(size, size, 0, 0, size)], [0], ["cat"], [1.0])
+    network.begin(1)
+    loss = step.losses(batch, 1).sum()
+    learner.backward(loss)
+    assert math.isfinite(learner.update(1).norm)
+    return loss.item(), network

@@ -46,7 +46,7 @@ def test_decoding_undoes_scaling_and_stays_in_range(family, pixels):
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 def test_nan_names_the_picture(family, pixels, bad):
     pixels[1, 0, 5, 5] = bad
-    with pytest.raises(UserError, match=r"b\.png: the VAE makes NaN or infinity of it \(its pixels are not finite\)"):
+    with pytest.raises(UserError, match=r"b\.png: its pixels are not finite"):
         family.encode_pixels(pixels, ["a.png", "b.png"])
     with pytest.raises(UserError, match="picture 1 of the batch"):
         family.encode_pixels(pixels)
@@ -55,7 +55,7 @@ def test_nan_names_the_picture(family, pixels, bad):
 def test_nan_made_by_the_vae_itself_is_never_silent(pixels):
     family = tiny_family()
     family.vae.encoder.conv_in.weight.data[0, 0, 0, 0] = float("nan")
-    with pytest.raises(UserError, match=r"a\.png: the VAE makes NaN or infinity of it \(in fp32\)"):
+    with pytest.raises(UserError, match=r"a\.png: the VAE makes NaN or infinity of it in fp32; name another VAE"):
         family.encode_pixels(pixels, ["a.png", "b.png"])
 
 

@@ -1,7 +1,7 @@
 """Runs `kiln` in this process and kills it with SIGKILL, as a power cut does, at a chosen place.
 
 `python -m tests.runs.killed PLACE COUNT train recipe.toml ...`: PLACE is part of a file's path (the kill comes when
-such a file is flushed to disk for the COUNT-th time, before it has its name), or `step` (after step COUNT was logged).
+such a file was written for the COUNT-th time, before it has its name), or `step` (after step COUNT was logged).
 """
 
 import os
@@ -14,17 +14,16 @@ from lorakiln.train.events import EventLog
 
 
 def kill_in_writes(place: str, count: int) -> None:
-    real, seen = os.fsync, 0
+    real, seen = Path.replace, 0
 
-    def fsync(handle: int) -> None:
+    def replace(self: Path, target: Path) -> Path:
         nonlocal seen
-        path = str(Path(f"/proc/self/fd/{handle}").readlink())
-        seen += place in path
-        if place in path and seen == count:
+        seen += place in str(target)
+        if place in str(target) and seen == count:
             os.kill(os.getpid(), signal.SIGKILL)
-        real(handle)
+        return real(self, target)
 
-    os.fsync = fsync
+    Path.replace = replace
 
 
 def kill_after_step(number: int) -> None:

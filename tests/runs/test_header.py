@@ -1,12 +1,13 @@
 """The header of a LoRA: what it was made of, and nothing of where."""
 
 import json
+import shutil
 from pathlib import Path
 
 from lorakiln.base import recipe as recipes
 from lorakiln.data.dataset import DatasetSpec, scan
-from lorakiln.runs.header import tag_frequency, trigger
-from lorakiln.tag.captions import CaptionRules, drawer, reader
+from lorakiln.runs.header import dataset_dirs, tag_frequency, trigger
+from lorakiln.tag.captions import CaptionRules, drawer, parse_folder, reader
 
 
 def dataset(pictures: Path, **rules):
@@ -27,6 +28,23 @@ def test_paths_become_names(tmp_path):
 def test_tags_are_counted_once_a_picture(pictures):
     counts = tag_frequency(dataset(pictures))
     assert counts[pictures.name] == {"trigger": 5, "red": 5, "large": 5} | {f"shape {n}": 1 for n in range(5)}
+
+
+def test_folders_are_told_apart_with_their_own_repeats_and_a_captions_lines_are_alternatives(pictures, tmp_path):
+    specs = []
+    for place in ("one/10_cat", "two/10_cat", "two/3_dog"):
+        (tmp_path / place).mkdir(parents=True)
+        shutil.copy(pictures / "0.png", tmp_path / place / "0.png")
+        (tmp_path / place / "0.txt").write_text("a, b\nA cat.")
+    for folder in ("one", "two"):
+        specs.append(DatasetSpec(tmp_path / folder, read_caption=reader(), draw=drawer(CaptionRules()), repeats=2))
+    found = scan(specs, parse_folder)
+    assert dataset_dirs(found) == {
+        "10_cat": {"n_repeats": 20, "img_count": 1},
+        "10_cat (2)": {"n_repeats": 20, "img_count": 1},
+        "3_dog": {"n_repeats": 6, "img_count": 1},
+    }
+    assert tag_frequency(found) == {key: {"a": 1, "b": 1, "A cat.": 1} for key in dataset_dirs(found)}
 
 
 def test_the_trigger_is_the_first_tag_of_all(pictures, tmp_path):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import tomlkit
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from lorakiln.base import recipe as recipes
 from lorakiln.base.errors import UserError
@@ -131,6 +132,9 @@ def test_more_epochs_extend_a_finished_run(run):
     with pytest.raises(UserError, match=r"finished at step 8; raise train.epochs"):
         run("a", resume=True, train={"epochs": 2}, optim={"schedule": "constant", "warmup": 0.0})
     assert first.folder.lora.exists()
+    board = EventAccumulator(str(longer.folder.path / "tensorboard")).Reload()
+    shown = [(scalar.step, scalar.value) for scalar in board.Scalars("loss")]
+    assert shown == [(step, pytest.approx(loss)) for step, loss in enumerate(losses(longer), start=1)]
 
 
 def test_a_resumed_run_keeps_the_settings_that_shape_its_weights(run):
@@ -158,15 +162,19 @@ def test_a_damaged_newest_state_falls_back_to_the_one_before(run):
 
 
 def test_two_processes_with_half_the_batch_see_the_same_losses(make, tmp_path, pictures):
+    """The fifth picture is a batch of its own, in which the second process has no part, sometimes the step's first."""
     square = {"folder": str(pictures), "bucket": False}
+    much = {"dataset": [square], "adapter": {"rank": 4, "alpha": 4.0, "dora": True, "rank_dropout": 0.3}}
     for name, batch, processes in [("one", 4, 1), ("two", 2, 2)]:
         path = tmp_path / f"{name}.toml"
-        path.write_text(tomlkit.dumps(make(name=name, train={"batch": batch, "epochs": 4}, dataset=[square])))
+        length = {"batch": batch, "accumulate": 2, "epochs": 6}
+        path.write_text(tomlkit.dumps(make(name=name, train=length, optim={"lr": 1e-2, "warmup": 0.0}, **much)))
         launch = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "lorakiln"]
         done = subprocess.run(
             [sys.executable, *launch, "train", str(path)], cwd=ROOT, capture_output=True, text=True, check=False
         )
         assert done.returncode == 0, done.stderr
+        assert done.stdout.count("frozen (learning rate 0)") == done.stdout.count("kiln judge") == 1, "said once"
     alone, together = ([loss for _, loss in steps_of(tmp_path / "runs" / name)] for name in ("one", "two"))
     assert together == pytest.approx(alone, rel=1e-5)
 

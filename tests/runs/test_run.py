@@ -62,9 +62,9 @@ def test_a_different_seed_gives_a_different_run(run):
 
 
 def test_checkpoints_come_on_their_schedule_and_only_the_last_are_kept(run):
-    result = run(save={"epochs": 1, "keep": 2})
+    result = run("a[1]", save={"epochs": 1, "keep": 2})
     names = sorted(path.name for path in (result.folder.path / "checkpoints").iterdir())
-    assert names == ["a-step000008.safetensors", "a-step000012.safetensors"]
+    assert names == ["a[1]-step000008.safetensors", "a[1]-step000012.safetensors"]
     assert [event["step"] for event in events(result, "save")] == [4, 8, 12]
     assert len(list(result.folder.state.iterdir())) == 2
 
@@ -149,6 +149,9 @@ def test_overwrite_leaves_a_folder_alone_that_is_no_run(run, tmp_path):
         ({"optim": {"warmup": 500.0}}, "warmup"),
         ({"device": "cuda:7"}, "cuda:7"),
         ({"dataset": [{"folder": "nowhere"}]}, "nowhere"),
+        ({"name": "../b"}, "name = '../b': it names a folder and a file"),
+        ({"name": "b/c"}, "name = 'b/c'"),
+        ({"name": ".."}, "name = '..'"),
     ],
 )
 def test_bad_input_leaves_no_folder_behind(run, tmp_path, changes, words):
@@ -158,10 +161,13 @@ def test_bad_input_leaves_no_folder_behind(run, tmp_path, changes, words):
     assert not (tmp_path / "runs" / "a").exists()
 
 
-def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_state(run):
+def test_a_loss_that_is_no_number_stops_the_run_and_keeps_the_last_good_checkpoint_and_state(run, tmp_path):
     with pytest.raises(UserError, match=r"step \d+: the loss is (nan|inf) at learning rate unet 1e\+18"):
         run(
             optim={"lr": 1e18, "warmup": 0.0, "clip": 0.0, "schedule": "constant"},
             save={"steps": 1},
             train={"epochs": 30},
         )
+    for folder in ("checkpoints", "state"):
+        newest = max((tmp_path / "runs" / "a" / folder).iterdir())
+        assert all(tensor.isfinite().all() for tensor in header(newest)[1].values()), newest

@@ -59,6 +59,22 @@ def test_everything_a_step_needs_is_brought_to_the_models_device(batch):
     assert step.losses(masked, 5).device.type == "meta"
 
 
+def test_captions_encoded_together_have_the_states_of_each_alone(family, batch, monkeypatch):
+    captions, alone = batch.captions, FrozenText(family, cached=True, megabytes=64)
+    together = FrozenText(family, cached=True, megabytes=64)
+    together.cache.batch = 4
+    calls = []
+    real = type(family).encode_text
+    monkeypatch.setattr(type(family), "encode_text", lambda self, ids: calls.append(len(ids)) or real(self, ids))
+    together.fill(captions)
+    assert calls == [4, 4], "each length in a batch of one size"
+    for caption in captions:
+        one, other = alone.cache.read(caption), together.cache.read(caption)
+        assert one["context"].shape == other["context"].shape
+        assert torch.allclose(one["context"], other["context"], atol=1e-5)
+        assert torch.allclose(one["pooled"], other["pooled"], atol=1e-5)
+
+
 def test_the_loss_is_zero_for_a_model_that_knows_the_noise(family, batch, monkeypatch):
     objective = Objective(family.schedule)
     noise = objective.sample_noise((4, 8, 8), 1, 5, batch.slots).target_BCHW

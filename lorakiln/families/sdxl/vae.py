@@ -29,8 +29,12 @@ def encode(vae: "AutoencoderKL", pixels_BCHW: Tensor, names: Sequence[str] | Non
     if not bool(fine_B.all()):
         row = int((~fine_B).nonzero()[0])
         name = names[row] if names else f"picture {row} of the batch"
-        given = "its pixels are not finite" if not pixels_BCHW[row].isfinite().all() else f"in {_short(weight.dtype)}"
-        raise UserError(f"{name}: the VAE makes NaN or infinity of it ({given}); set the VAE's type to fp32")
+        if not pixels_BCHW[row].isfinite().all():
+            raise UserError(f"{name}: its pixels are not finite")
+        kind = _short(weight.dtype)
+        raise UserError(
+            f"{name}: the VAE makes NaN or infinity of it in {kind}; name another VAE (setting vae), e.g. SDXL's own"
+        )
     return Posterior(mean_BCHW, logvar_BCHW)
 
 
