@@ -4,6 +4,7 @@ import importlib.util
 import os
 import shutil
 from collections.abc import Iterable
+from datetime import datetime
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from lorakiln.base.ledger import Entry, Ledger
 from lorakiln.base.settings import Recipe
 
 PACKAGES = {"adamw8bit": "bitsandbytes"}
+RENTED = "KILN_RENTED_UNTIL"  # when the machine goes back, e.g. 2025-06-01T18:30, in its own time
 SAVED = {"fp32": 4, "bf16": 2, "fp16": 2}
 LATENT_BYTES = 2 * 4 * 4 / 64  # mean and log-variance in fp32, 4 channels, an eighth of each side
 TOKENIZER = Path("families") / "sdxl" / "config" / "tokenizer"
@@ -58,11 +60,12 @@ def gather(
 ) -> Case:
     """Look at everything the rules ask for: a second or two, no torch.
 
-    `card`: another machine's, rather than this one's; `may_exist`: the run's folder may be there already.
+    `card`: another machine's, rather than this one's; `hours` until the rental ends (0: as KILN_RENTED_UNTIL says, if
+    it does); `may_exist`: the run's folder may be there already.
     """
     base = look_at(recipe.base)
     pictures = look_at_recipe(recipe, base.resolution)
-    machine, card = look_around(recipe, card, hours)
+    machine, card = look_around(recipe, card, hours or hours_left())
     memory = estimate.memory(recipe, base) if base.unet else None
     time = refined(estimate.duration(recipe, base, pictures, card or CPU), recipe, base, _remembered(), card)
     name = recipe.name or source.stem
@@ -80,6 +83,19 @@ def _remembered() -> list[Entry]:
         return Ledger(patience=1.0).entries()
     except UserError:
         return []
+
+
+def hours_left() -> float:
+    """Hours until the time in KILN_RENTED_UNTIL, 0 where it is not set. Raises UserError for what is no time."""
+    told = os.environ.get(RENTED, "")
+    if not told:
+        return 0.0
+    try:
+        until = datetime.fromisoformat(told)
+    except ValueError:
+        raise UserError(f"{RENTED} = {told}: write it as 2025-06-01T18:30") from None
+    left = (until - datetime.now(until.tzinfo)).total_seconds() / 3600
+    return max(left, 0.01)  # past: whatever takes longer than nothing outlasts it
 
 
 def look_around(recipe: Recipe, card: Card | None, hours: float) -> tuple[Machine, Card | None]:

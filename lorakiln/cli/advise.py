@@ -205,7 +205,8 @@ def show_findings(findings: list[Any], case: Any, recipe: Path) -> None:
         for path, value in one.said.fix.items():
             by = "--fix does it" if rule.safe else "by hand"
             typer.echo(f"{' ' * 14}-> {path} = {json.dumps(value)}  ({by})")
-    counts = [f"{sum(one.rule.severity == kind for one in loud)} {kind}s" for kind in ("error", "warning", "note")]
+    totals = {kind: sum(one.rule.severity == kind for one in loud) for kind in ("error", "warning", "note")}
+    counts = [f"{count} {kind}{'' if count == 1 else 's'}" for kind, count in totals.items()]
     quiet = len(findings) - len(loud)
     typer.echo(f"{recipe}: {', '.join(counts)}{f', {quiet} ignored' if quiet else ''}; "
                f"{case.count} pictures, {case.steps:,} steps")  # fmt: skip

@@ -4,12 +4,14 @@ import resource
 import subprocess
 import sys
 from dataclasses import replace
+from datetime import datetime, timedelta
 
 import pytest
 
 from lorakiln.advise.cards import card
 from lorakiln.advise.check import check, disk, gather, missing_packages, stops, tokens
 from lorakiln.advise.pictures import Pictures
+from lorakiln.base.errors import UserError
 from lorakiln.base.recipe import read
 from tests.advise.cases import base, pictures, recipe
 from tests.advise.test_pictures import draw
@@ -59,6 +61,17 @@ def test_an_error_stops_unless_it_is_ignored(source):
     assert {"K001", "K033"} <= {one.rule.id for one in found} and stops(found)
     ignored = read(source, ["base=sd_xl_base_1.0.safetensors", "ignore=['K001', 'K033']"])
     assert not stops(check(gather(ignored, source)))
+
+
+def test_the_clock_of_a_rental_is_told_by_the_environment_to_check_and_train_alike(source, monkeypatch):
+    now = datetime.now()
+    for hours, warned in ((0.01, True), (1000.0, False), (-5.0, True)):
+        monkeypatch.setenv("KILN_RENTED_UNTIL", (now + timedelta(hours=hours)).isoformat(timespec="seconds"))
+        found = {one.rule.id for one in check(gather(read(source), source, card=card("rtx3060")))}
+        assert ("K027" in found) == warned, hours
+    monkeypatch.setenv("KILN_RENTED_UNTIL", "tonight")
+    with pytest.raises(UserError, match="KILN_RENTED_UNTIL = tonight: write it as"):
+        gather(read(source), source)
 
 
 def test_a_package_that_is_missing_is_named():

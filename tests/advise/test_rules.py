@@ -208,6 +208,10 @@ def test_every_idle_setting_is_tested():
 
 REFUSED = [
     ({"optim": {"name": "prodigy", "lr": 1.0, "text_lr": 0.5}}, {"optim": {"name": "prodigy", "lr": 1.0}}),
+    ({"optim": {"name": "prodigy", "lr": 1.0, "loraplus": 16.0}},
+     {"optim": {"name": "prodigy", "lr": 1.0, "loraplus": 1.0}}),
+    ({"optim": {"name": "prodigy", "lr": 1.0, "rates": [{"pattern": "*", "factor": 0.5}]}},
+     {"optim": {"name": "prodigy", "lr": 1.0, "rates": [{"pattern": "*", "factor": 1.0}]}}),
     ({"optim": {"warmup": 601.0}}, {"optim": {"warmup": 600.0}}),
     ({"loss": {"min_timestep": 500, "max_timestep": 500}}, {"loss": {"min_timestep": 499, "max_timestep": 500}}),
     ({"adapter": {"tucker": True}}, {"adapter": {"tucker": True, "conv_rank": 4}}),

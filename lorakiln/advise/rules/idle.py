@@ -110,6 +110,10 @@ def _refusals(case: Case) -> Iterator[tuple[str, dict[str, Any]]]:
             "Prodigy finds one step size, so the UNet and the text encoders need one rate, or 0",
             {"optim.text_lr": optim.lr},
         )
+    if optim.name == "prodigy" and (optim.loraplus != 1 or any(one.factor != 1 for one in optim.rates)):
+        yield "Prodigy finds one step size, so optim.loraplus and optim.rates would ask for another", {
+            "optim.loraplus": 1.0, "optim.rates": [],
+        }  # fmt: skip
     if case.time and optim.warmup >= 1 and optim.warmup > case.steps:
         yield f"optim.warmup = {optim.warmup:g} is longer than the run of {case.steps:,} steps", {"optim.warmup": 0.05}
     if recipe.loss.min_timestep >= recipe.loss.max_timestep:
