@@ -118,8 +118,13 @@ def _exported(settings: "Recipe", recipe: Path, to: str, out: Path | None) -> tu
     from lorakiln.exchange.export_pictures import dataset_file
 
     if to == "kohya":
-        table, problems = preset(settings)
-        return {out or Path(f"{recipe.stem}.json"): json.dumps(table, indent=2) + "\n"}, problems
+        file = out or Path(f"{recipe.stem}.json")
+        datasets = file.with_suffix(".dataset.toml")
+        table, problems = preset(settings, str(datasets))
+        files = {file: json.dumps(table, indent=2) + "\n"}
+        if table["dataset_config"]:
+            files[datasets] = dataset_file(export(settings))
+        return files, problems
     if to != "sd-scripts":
         raise UserError(f"--to {to}: choose from kohya, sd-scripts")
     exported, folder = export(settings), out or Path(recipe.stem)

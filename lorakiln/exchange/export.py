@@ -195,6 +195,8 @@ def _schedule(recipe: Recipe, out: Exported) -> None:
         _rex(recipe, out)
         return
     out.arguments["lr_scheduler"] = names[optim.schedule]
+    if optim.name == "adafactor" and optim.options.get("relative_step"):
+        out.arguments["lr_scheduler"] = "adafactor"  # its own, whatever is asked for
     if optim.schedule == "cosine" and ratio:
         out.arguments |= {"lr_scheduler": "cosine_with_min_lr", "lr_scheduler_min_lr_ratio": ratio}
     elif ratio:

@@ -39,8 +39,9 @@ ZEROS: dict[str, Any] = {
 }  # fmt: skip
 
 
-def preset(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
-    """(the preset's table, a line for each setting that it cannot hold)."""
+def preset(recipe: Recipe, dataset_file: str = "") -> tuple[dict[str, Any], list[str]]:
+    """(the preset's table, a line for each setting that it cannot hold). `dataset_file`: where the folders will stand,
+    if a train_data_dir cannot tell them."""
     out = export(recipe)
     table: dict[str, Any] = {**ZEROS, **dict.fromkeys(SWITCHES, False), "sdxl": True, "clip_skip": 1}
     extra: dict[str, Any] = {}
@@ -62,10 +63,10 @@ def preset(recipe: Recipe) -> tuple[dict[str, Any], list[str]]:
         extra["seed"] = 0
     table["additional_parameters"] = words(extra)
     problems = list(out.problems)
-    if out.datasets:
-        problems.append(
-            "the GUI takes one folder: write the dataset file with --to sd-scripts and name it in Dataset config"
-        )
+    if out.datasets and dataset_file:
+        table["dataset_config"] = dataset_file
+    elif out.datasets:
+        problems.append("the GUI takes one folder of '10_name' folders: write a dataset file too, with --out")
     return dict(sorted(table.items())), problems
 
 

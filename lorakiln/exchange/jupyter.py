@@ -10,8 +10,8 @@ SECTIONS = {"network_arguments", "optimizer_arguments", "training_arguments"}
 
 
 def looks_like(table: Mapping[str, Any]) -> bool:
-    """Whether the file has this trainer's three sections."""
-    return len(SECTIONS & table.keys()) > 1
+    """Whether the file has this trainer's sections; others have two of them, but call the network's differently."""
+    return "network_arguments" in table and len(SECTIONS & table.keys()) > 1
 
 
 def settings_file(table: Mapping[str, Any]) -> tuple[Sheet, list[str]]:

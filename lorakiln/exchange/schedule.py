@@ -177,6 +177,10 @@ def _class(sheet: Sheet, path: str, warmup: float) -> None:
             _option(sheet, "lr_scheduler_args", "min_ratio", lowest / peak)
         else:
             _class_options(sheet, pairs, "Kiln's rex is one cycle over the whole run, down to 0")
+    elif _is_one_cosine(sheet, word, pairs):
+        sheet.mapped("lr_scheduler_type", "optim.schedule", "cosine")
+        sheet.set("optim.schedule_options", {})
+        _option(sheet, "lr_scheduler_args", "min_ratio", pairs.get("eta_min", 0.0) / sheet.value("learning_rate"))
     else:
         kind = "cosine_restarts" if "restart" in word.lower() and cycles > 1 else "cosine"
         kind = kind if "cosine" in word.lower() else "constant"
@@ -190,6 +194,13 @@ def _class(sheet: Sheet, path: str, warmup: float) -> None:
     _leave(sheet, f"{word} does not read it", warmup)
     if ratio is not None:
         sheet.mapped("warmup_ratio", "optim.warmup", min(float(ratio), WHOLE_RUN), f"becomes an argument of {word}")
+
+
+def _is_one_cosine(sheet: Sheet, word: str, pairs: dict[str, Any]) -> bool:
+    """Whether torch's CosineAnnealingLR falls once, over exactly the run."""
+    steps, shared = sheet.setting("train.steps"), sheet.value("learning_rate")
+    plain = word == "CosineAnnealingLR" and pairs.keys() <= {"T_max", "eta_min"} and _is_number(pairs.get("eta_min", 0))
+    return bool(plain and steps and shared and pairs.get("T_max") == steps)
 
 
 def _class_options(sheet: Sheet, pairs: dict[str, Any], why: str) -> None:

@@ -51,6 +51,14 @@ def test_export_writes_what_import_reads(tmp_path):
     assert again == json.loads(run("import", PRESET, "--json"))["recipe"]
 
 
+def test_a_preset_with_folders_that_the_gui_cannot_name_has_a_dataset_file(tmp_path):
+    (tmp_path / "flat").mkdir()
+    (tmp_path / "my.toml").write_text(f'base = "b"\n[[dataset]]\nfolder = "{tmp_path / "flat"}"\nrepeats = 3\n')
+    run("export", tmp_path / "my.toml", "--out", tmp_path / "back.json")
+    named = json.loads((tmp_path / "back.json").read_text())["dataset_config"]
+    assert "num_repeats = 3" in Path(named).read_text()
+
+
 def test_export_to_sd_scripts_writes_a_command(tmp_path):
     run("import", PRESET, "--out", tmp_path / "my.toml")
     answer = json.loads(run("export", tmp_path / "my.toml", "--to", "sd-scripts", "--json"))

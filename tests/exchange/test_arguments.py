@@ -60,6 +60,10 @@ def setting(recipe, name):
          {"optim.schedule": "wsd", "optim.schedule_options": {"decay": pytest.approx(0.1)}},
          {"lr_decay_steps": "mapped"}),
         ('lr_scheduler = "warmup_stable_decay"', {"optim.schedule_options": {"decay": 0.0}}, {}),
+        ('lr_scheduler_type = "CosineAnnealingLR"\nlr_scheduler_args = ["T_max=90", "eta_min=1e-5"]\n'
+         "learning_rate = 1e-4\nmax_train_steps = 90",
+         {"optim.schedule": "cosine", "optim.schedule_options": {"min_ratio": pytest.approx(0.1)}},
+         {"lr_scheduler_type": "mapped", "lr_scheduler_args": "mapped"}),
         ("validation_split = 0.1", {"dataset.0.heldout": 0.1, "judge.epochs": 1}, {"validation_split": "mapped"}),
         ("validation_split = 0.1\nvalidate_every_n_epochs = 3\nvalidate_every_n_steps = 50",
          {"judge.epochs": 3, "judge.steps": 50}, {"validate_every_n_epochs": "mapped"}),
