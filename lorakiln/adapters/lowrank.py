@@ -42,6 +42,9 @@ def scaled_linear(
     """DoRA over the input axis: (W + scale up down) (x c) + b with c = m inverse; factors (down, up, scale).
 
     m and `inverse`, one over the norm, have shape (1, in). `inverse` is a constant; x, down, up and m get gradients.
+    Beside a bf16 base c is rounded as x is, to 0.2 % of each column: of scales that differ from 1 by 0.05 % nothing is
+    heard, of 0.2 % and more on average all (the output's error grows from 0.17 to 0.29 % of its size). To multiply in
+    fp32 and round then gives the same, since x is on bf16's grid; m and its gradient are fp32, so small steps add up.
     """
     return _ScaledLinear.apply(x, weight, bias, *factors, m, inverse)
 

@@ -255,6 +255,8 @@ def _length(recipe: Recipe, out: Exported) -> None:
     out.arguments["mixed_precision"] = PRECISIONS[train.precision]
     if train.precision == "auto":
         out.lost("train.precision", "'auto'", "the command says bf16")
+    if train.adapter_precision != "fp32":
+        out.lost("train.adapter_precision", repr(train.adapter_precision), "sd-scripts keeps it in fp32")
     if train.checkpointing:
         out.arguments["gradient_checkpointing"] = True
 

@@ -24,6 +24,7 @@ from lorakiln.diffusion.objective import LossOptions, NoiseOptions, Objective
 from lorakiln.families.family import Family, TextStates
 from lorakiln.optim.flat import FlatParameters
 from lorakiln.optim.optimizers import optimizers
+from lorakiln.optim.rounding import Rounded
 from lorakiln.optim.schedules import schedules
 from lorakiln.runs import judging
 from lorakiln.runs.machine import World, choose_device, join_world, load_base
@@ -207,6 +208,8 @@ def make_learner(recipe: Recipe, family: Family, network: Network, rates: dict[s
     groups, group_rates = rate_groups(optim, network, rates)
     flat = FlatParameters(groups)
     optimizer = optimizers[optim.name](flat, **optim.options)
+    if recipe.train.adapter_precision == "bf16":
+        optimizer = Rounded(optimizer, flat, recipe.seed)
     factor = partial(schedules[optim.schedule], total=steps, warmup=optim.warmup, **optim.schedule_options)
 
     def rates_at(step: int) -> dict[str, float]:

@@ -26,6 +26,7 @@ TENSORS = {
     "b.lora_up.weight": torch.arange(6.0).reshape(3, 2) / 7,
     "a.lora_down.weight": torch.randn(3, 5, generator=torch.Generator().manual_seed(1)),
     "a.alpha": torch.tensor(1.1),
+    "a.dora_scale": torch.tensor([[1.001, 0.999, 1.0]]),
 }
 HEADER = Header(
     recipe='base = "x"\n[adapter]\nrank = 4\n',
@@ -53,7 +54,7 @@ def test_a_written_file_is_read_by_safetensors_in_its_dtype(tmp_path, dtype, cod
     loaded = load_file(path)
     assert set(loaded) == set(TENSORS)
     for name, tensor in TENSORS.items():
-        wide = name.endswith("alpha")
+        wide = name.endswith(("alpha", "dora_scale"))
         assert str(loaded[name].dtype) == "torch.float32" if wide else code in "F32 BF16 F16"
         torch.testing.assert_close(loaded[name].float(), tensor, rtol=0 if wide else 1e-2, atol=0)
         assert loaded[name].shape == tensor.shape

@@ -324,7 +324,7 @@ def test_files_of_diffusers_load_here(options, prefix, fresh_unet, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
-@pytest.mark.parametrize("options", [{"alpha_pattern": {"attn2.to_q|1.self_attn.q_proj": 6}}, {"use_rslora": True}], ids=str)
+@pytest.mark.parametrize("options", [{"alpha_pattern": {"attn2.to_q|1.self_attn.q_proj": 6}}, {"use_rslora": True}])
 @pytest.mark.parametrize("part", ["unet", "te1", "te2"])
 @torch.no_grad()
 def test_what_peft_saves_loads_here_at_its_scale(part, options, tmp_path):

@@ -7,15 +7,16 @@ import copy
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 import torch
 from PIL import Image, ImageDraw
 
+from lorakiln.adapters.files.read import read
 from lorakiln.base import recipe as recipes
 from lorakiln.base.errors import UserError
-from lorakiln.base.settings import sections
+from lorakiln.base.settings import Section, sections
 from lorakiln.runs.build import build
 from lorakiln.runs.reporter import Silent, Stages
 from lorakiln.runs.run import train
@@ -43,6 +44,8 @@ HUBER = {"loss.kind": "huber", "loss.huber_c": 0.3}
 DRAWN = {"sample.prompts": ["red"], "sample.count": 2}
 ONE = "dataset.0."
 HELD = {ONE + "heldout": 1.0}
+RANKS = {"adapter.ranks": [{"pattern": "*attn2*", "rank": 2}]}
+RATES = {"optim.rates": [{"pattern": "*attn2*", "factor": 0.1}]}
 
 SHAPING = [
     Row("base", "other.safetensors"),
@@ -67,12 +70,17 @@ SHAPING = [
     Row("adapter.decompose_both", True, {"adapter.kind": "lokr", "adapter.factor": 16, "adapter.rank": 2}),
     Row("adapter.targets", ["*attn1*"]),
     Row("adapter.exclude", ["*attn1*"]),
-    Row("adapter.ranks", [{"pattern": "*attn2*", "rank": 2}]),
+    Row("adapter.ranks", RANKS["adapter.ranks"]),
+    Row("adapter.ranks.0.pattern", "*attn1*", RANKS),
+    Row("adapter.ranks.0.rank", 3, RANKS),
+    Row("adapter.ranks.0.alpha", 1.0, RANKS),
     Row("optim.name", "lion"),
     Row("optim.lr", 2e-3),
     Row("optim.text_lr", 1e-3),
     Row("optim.text2_lr", 0.0, {"optim.text_lr": 1e-3}),
-    Row("optim.rates", [{"pattern": "*attn2*", "factor": 0.1}]),
+    Row("optim.rates", RATES["optim.rates"]),
+    Row("optim.rates.0.pattern", "*attn1*", RATES),
+    Row("optim.rates.0.factor", 0.5, RATES),
     Row("optim.loraplus", 16.0),
     Row("optim.options", {"weight_decay": 0.9}),
     Row("optim.schedule", "constant"),
@@ -96,6 +104,7 @@ SHAPING = [
     Row("train.batch", 1),
     Row("train.accumulate", 2),
     Row("train.precision", "bf16"),
+    Row("train.adapter_precision", "bf16"),
     Row(ONE + "folder", "others"),
     Row(ONE + "repeats", 2),
     Row(ONE + "resolution", 48),
@@ -132,7 +141,7 @@ SHOWN = [
     Row("judge.steps", 2, HELD),
     Row("sample.prompts", ["blue"], DRAWN),
     Row("sample.file", "prompts.txt"),
-    Row("sample.epochs", 1, DRAWN),
+    Row("sample.epochs", 1, DRAWN | {"train.epochs": 2}),
     Row("sample.steps", 1, DRAWN),
     Row("sample.sampler", "euler_a", DRAWN),
     Row("sample.count", 3, DRAWN),
@@ -151,15 +160,26 @@ APART += [ONE + "folder_names"]  # tests/data/test_dataset.py
 APART += ["cache.latents", "cache.text", "cache.text_megabytes", "cache.folder"]
 
 
-def test_every_setting_has_a_row():
-    known = {row.name for row in SHAPING + SHOWN} | set(APART)
-    there = set()
+def every_setting() -> dict[str, str]:
+    """The dotted name of every setting, those of a list's tables under its first one -> its effect."""
+    found: dict[str, str] = {}
+
+    def add(prefix: str, model: type[Section]) -> None:
+        for key, one in model.model_fields.items():
+            if isinstance(one.json_schema_extra, dict):
+                found[f"{prefix}{key}"] = str(one.json_schema_extra["effect"])
+            for inner in get_args(one.annotation):
+                if key != "dataset" and isinstance(inner, type) and issubclass(inner, Section):
+                    add(f"{prefix}{key}.0.", inner)
+
     for section, model in sections():
-        prefix = {"": "", "dataset": ONE}.get(section, f"{section}.")
-        there |= {
-            f"{prefix}{key}" for key, one in model.model_fields.items() if isinstance(one.json_schema_extra, dict)
-        }
-    assert there - {"dataset"} == known
+        add({"": "", "dataset": ONE}.get(section, f"{section}."), model)
+    return found
+
+
+def test_every_setting_has_a_row():
+    assert every_setting().keys() - {"dataset"} == {row.name for row in SHAPING + SHOWN} | set(APART)
+    assert {"adapter.ranks.0.alpha", "optim.rates.0.factor"} <= every_setting().keys()
 
 
 @pytest.fixture(scope="module")
@@ -225,8 +245,8 @@ class Outcome:
     weights: dict[str, torch.Tensor]
 
 
-def outcome(recipe: recipes.Recipe, tmp_path: Path) -> Outcome:
-    """Losses, pictures seen and trained weights of a run, without the files around it."""
+def outcome(recipe: recipes.Recipe, tmp_path: Path, still: bool = False) -> Outcome:
+    """Losses, pictures seen and trained weights of a run, without the files around it; `still`: no step is taken."""
     stages = Stages(Silent())
     parts = build(recipe, stages)
     parts.fill_caches(stages)
@@ -240,6 +260,8 @@ def outcome(recipe: recipes.Recipe, tmp_path: Path) -> Outcome:
         return real(batch, step)
 
     object.__setattr__(parts.step, "losses", watched)
+    if still:
+        parts.learner.optimizer.step = lambda: None
     try:
         Loop(parts.step, parts.learner, parts.plan, log, [], lambda step: None).run()
     finally:
@@ -254,22 +276,15 @@ def same_weights(one: Outcome, other: Outcome) -> bool:
     return names and all(torch.equal(tensor, other.weights[name]) for name, tensor in one.weights.items())
 
 
-def effect_of(name: str) -> str:
-    section, _, key = name.replace(ONE, "dataset.").rpartition(".")
-    extra = dict(sections())[section].model_fields[key].json_schema_extra
-    assert isinstance(extra, dict)
-    return str(extra["effect"])
-
-
 @pytest.fixture(scope="module")
 def outcomes(place, tmp_path_factory):
     """Runs of the same settings are done once."""
     known: dict[str, Outcome] = {}
 
-    def get(changes: dict[str, Any]) -> Outcome:
-        key = json.dumps(changes, sort_keys=True)
+    def get(changes: dict[str, Any], still: bool = False) -> Outcome:
+        key = json.dumps([changes, still], sort_keys=True)
         if key not in known:
-            known[key] = outcome(parsed(place, changes), tmp_path_factory.mktemp("run"))
+            known[key] = outcome(parsed(place, changes), tmp_path_factory.mktemp("run"), still)
         return known[key]
 
     return get
@@ -278,8 +293,9 @@ def outcomes(place, tmp_path_factory):
 @pytest.mark.filterwarnings("ignore:.*dora_axis.*")
 @pytest.mark.parametrize("row", SHAPING, ids=str)
 def test_a_setting_that_shapes_the_weights_shows_its_effect(row, outcomes):
-    before, after = outcomes(row.given), outcomes(row.given | {row.name: row.value})
-    effect = effect_of(row.name)
+    """What changes the loss itself changes it with the weights held still, where a tensors' setting has no say."""
+    effect = every_setting()[row.name]
+    before, after = (outcomes(given, effect == "loss") for given in (row.given, row.given | {row.name: row.value}))
     if effect == "order":
         assert before.seen != after.seen
     elif effect == "loss":
@@ -295,14 +311,27 @@ def test_nothing_changed_changes_nothing(place, outcomes, tmp_path):
     assert (before.losses, before.seen) == (after.losses, after.seen) and same_weights(before, after)
 
 
-def everything(recipe: recipes.Recipe) -> tuple[dict[str, bytes], bytes]:
-    """(the files of a run that do not tell the time, its trained weights)."""
+def everything(recipe: recipes.Recipe) -> tuple[dict[str, Any], bytes]:
+    """(the files of a run that neither tell the time nor hold the recipe, its trained weights).
+
+    A LoRA carries its recipe in its header, where it would be another file whatever the setting did: it is taken out.
+    """
     result = train(recipe, Path("effects.toml"), overwrite=True)
     folder = Path(recipe.runs)
-    files = {str(path.relative_to(folder.parent)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-    clocks = ("run.json", "tensorboard", "loss.png")
+    files = {str(path.relative_to(folder.parent)): contents(path) for path in folder.rglob("*") if path.is_file()}
+    clocks = ("run.json", "tensorboard", "loss.png", "recipe.toml")
     state = max(result.folder.state.iterdir()).read_bytes()
     return {name: data for name, data in files.items() if not any(clock in name for clock in clocks)}, state
+
+
+def contents(path: Path) -> Any:
+    if path.suffix != ".safetensors" or path.parent.name == "state":
+        return path.read_bytes()
+    file = read(path)
+    recipe = json.loads(file.metadata["lorakiln.recipe"])
+    assert recipe["adapter"]["rank"] == 4
+    metadata = {key: value for key, value in file.metadata.items() if key != "lorakiln.recipe"}
+    return metadata, {name: (str(tensor.dtype), tensor.tolist()) for name, tensor in file.tensors.items()}
 
 
 @pytest.mark.parametrize("row", SHOWN, ids=str)
@@ -311,10 +340,9 @@ def test_a_setting_of_files_and_samples_changes_them_and_not_the_weights(row, pl
     short = {"train.epochs": 1, "runs": f"runs-{name}"} | row.given
     before, weights = everything(parsed(place, short))
     after, weights_after = everything(parsed(place, short | {row.name: row.value}))
-    drop = "recipe.toml"
-    assert {k: v for k, v in before.items() if drop not in k} != {k: v for k, v in after.items() if drop not in k}
+    assert before != after
     assert weights == weights_after
-    assert effect_of(row.name) in ("files", "log")
+    assert every_setting()[row.name] in ("files", "log")
 
 
 def test_a_missing_caption_is_an_error_or_empty(place, tmp_path):

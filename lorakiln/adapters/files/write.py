@@ -13,6 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from lorakiln.adapters.magnitude import SCALE
 from lorakiln.base.errors import UserError, nearest
 from lorakiln.base.files import atomic
 
@@ -37,8 +38,9 @@ LEGACY_START, LEGACY_LENGTH = 0x100000, 0x10000  # where AUTOMATIC1111's first h
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], dtype: str = "bf16") -> None:
     """Write named tensors to `path`, whole or not at all, with AUTOMATIC1111's two hashes added to the metadata.
 
-    Every tensor is written in `dtype` ("fp32", "bf16", "fp16") but `alpha`, which stays fp32: the scale is a number,
-    not a weight. Raises UserError for a value that is not finite in that dtype, and when the disk is full.
+    Every tensor is written in `dtype` ("fp32", "bf16", "fp16") but `alpha` and DoRA's magnitudes, which stay fp32: what
+    they round off would be a share of the base's own weight (0.2 % of its output in bf16). Raises UserError for a value
+    that is not finite in that dtype, and when the disk is full.
     """
     if dtype not in DTYPES:
         raise UserError(f"save.dtype = '{dtype}': unknown{nearest(dtype, DTYPES)}")
@@ -99,8 +101,8 @@ def hashes(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> dict[s
 
 
 def _as(tensor: Tensor, name: str, dtype: str) -> Tensor:
-    is_alpha = name.rpartition(".")[2] == "alpha"
-    cast = tensor.detach().to("cpu", torch.float32 if is_alpha else DTYPES[dtype]).contiguous()
+    wide = name.rpartition(".")[2] in ("alpha", SCALE)
+    cast = tensor.detach().to("cpu", torch.float32 if wide else DTYPES[dtype]).contiguous()
     if not torch.isfinite(cast).all():
         cause = f"too large for {dtype}" if torch.isfinite(tensor).all() else "not a finite number"
         raise UserError(f"{name}: a value is {cause}; nothing was written")

@@ -28,7 +28,7 @@ class RankRule(Section):
         ..., "Shell pattern on kohya's module names or the model's own, e.g. '*attn2*'.", effect="tensors"
     )
     rank: int = setting(..., "Rank of the matching modules; 0 leaves them out.", effect="tensors", low=0, high=1024)
-    alpha: float | None = setting(None, "Their alpha; unset: their rank, a scale of one.", effect="loss", low=1e-6)
+    alpha: float | None = setting(None, "Their alpha; unset: their rank, a scale of one.", effect="tensors", low=1e-6)
 
 
 class Adapter(Section):
@@ -47,13 +47,13 @@ class Adapter(Section):
     alpha: float = setting(
         8.0,
         "The adapter's output is scaled by alpha / rank; halving it is much like halving the learning rate.",
-        effect="loss",
+        effect="tensors",
         low=1e-6,
     )
     conv_rank: int = setting(
         0, "Rank of the adapters on convolutions (LoCon); 0: linear layers only.", effect="tensors", low=0, high=1024
     )
-    conv_alpha: float = setting(1.0, "Alpha of the adapters on convolutions.", effect="loss", low=1e-6)
+    conv_alpha: float = setting(1.0, "Alpha of the adapters on convolutions.", effect="tensors", low=1e-6)
     tucker: bool = setting(
         False, "Tucker decomposition of convolutions: fewer weights at the same rank.", effect="tensors"
     )
@@ -64,11 +64,13 @@ class Adapter(Section):
         "input", "Over which axis DoRA measures; other programs apply only 'input' as it was trained.", effect="tensors"
     )
     rank_stabilised: bool = setting(
-        False, "Scale by alpha / sqrt(rank) instead, so that high ranks learn as fast (rsLoRA).", effect="loss"
+        False, "Scale by alpha / sqrt(rank) instead, so that high ranks learn as fast (rsLoRA).", effect="tensors"
     )
-    rank_dropout: float = setting(0.0, "Chance that a rank is left out of a step.", effect="loss", low=0.0, high=0.99)
+    rank_dropout: float = setting(
+        0.0, "Chance that a rank is left out of a step.", effect="tensors", low=0.0, high=0.99
+    )
     module_dropout: float = setting(
-        0.0, "Chance that a module is left out of a step.", effect="loss", low=0.0, high=0.99
+        0.0, "Chance that a module is left out of a step.", effect="tensors", low=0.0, high=0.99
     )
     factor: int = setting(
         -1, "LoKr: how each weight is split; -1: as evenly as it goes.", effect="tensors", low=-1, high=1024

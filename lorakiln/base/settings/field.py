@@ -7,8 +7,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 from pydantic_core import PydanticCustomError
 
 EFFECTS = {
-    "loss": "changes the loss from the first step on",
-    "tensors": "changes the trained weights",
+    "loss": "changes what the loss is, the weights being the same",
+    "tensors": "changes the trained weights, and the loss only through them",
     "order": "changes which pictures a step sees",
     "files": "changes which files are written, or their headers",
     "log": "changes what is shown and recorded",

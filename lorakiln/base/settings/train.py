@@ -16,6 +16,12 @@ class Train(Section):
         "auto", "Arithmetic of the frozen base; 'auto': bf16 on a GPU that has it, else fp16; fp32 on a CPU. "
         "The adapter itself is always kept in fp32.", effect="loss",
     )  # fmt: skip
+    adapter_precision: Literal["fp32", "bf16"] = setting(
+        "fp32",
+        "Numbers that the adapter may hold between steps; 'bf16' rounds it by chance after each step, on average to "
+        "where the step led: no memory is saved, but a LoRA saved in bf16 is exactly what was trained.",
+        effect="tensors",
+    )
     checkpointing: bool = setting(
         False,
         "Recompute activations instead of keeping them: far less memory, about 1.4 times the work.",
