@@ -1,54 +1,57 @@
-"""Draws docs/pictures/curate-group.webp: one group of copies and its near poses, as `kiln curate` finds and names them.
+"""Takes docs/pictures/curate-report.webp: a picture of the report that `kiln curate` writes, as a browser shows it.
 
-Run `python -m tools.curate_picture` after `make starter` has fetched the drawings. The words are those that Kiln says.
+Run `python -m tools.curate_picture`; it needs chromium. The set is the demo's raw one, with one picture copied in every
+way that is told apart.
 """
 
+import random
+import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image
 
-from benchmarks import planted
-from lorakiln.curate.duplicates import find
-from lorakiln.curate.scan import scan
+from benchmarks.planted import CHANGES
+from lorakiln.base.errors import UserError
+from tools import demo_raw
 
-TILE, TEXT = 168, 34
-TARGET = Path(__file__).parents[1] / "docs" / "pictures" / "curate-group.webp"
+TARGET = Path(__file__).parents[1] / "docs" / "pictures" / "curate-report.webp"
+WIDTH, HEIGHT = 1180, 1128
 
 
 def make() -> None:
-    """Plant, find, draw."""
-    with tempfile.TemporaryDirectory() as folder:
-        rows = list(planted.write(Path(folder), 14, 512, seed=4))
-        found = scan(Path(folder))
-        result = find(found.pictures, found.index)
-        near = {picture.name: poses.pictures for poses in result.near for picture in poses.pictures}
-        group = next(group for group in result.groups if group.best.name in near and len(group.copies) == 8)
-        tiles = [(Path(folder) / group.best.name, "kept")]
-        tiles += [(Path(folder) / copy.picture.name, copy.what) for copy in group.copies]
-        others = [picture.name for picture in near[group.best.name] if picture.name != group.best.name]
-        tiles += [(Path(folder) / name, "near pose") for name in others]
-        found.index.close()
-        assert len(rows) >= 126, "fourteen originals with eight copies each"
-        _sheet(tiles[:12]).save(TARGET, "WEBP", quality=85)
+    """Plant, curate, take the picture."""
+    browser = shutil.which("chromium") or shutil.which("google-chrome")
+    if browser is None:
+        raise UserError("chromium: not found; install it to take the picture")
+    with tempfile.TemporaryDirectory() as place:
+        folder, page, shot = Path(place) / "pictures", Path(place) / "report.html", Path(place) / "report.png"
+        _plant(folder)
+        curate = [sys.executable, "-m", "lorakiln", "curate", "pictures", "--for", "style", "--resolution", "128"]
+        subprocess.run([*curate, "--report", str(page)], check=True, cwd=place, capture_output=True)
+        options = ["--headless", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--force-device-scale-factor=1"]
+        window = [f"--window-size={WIDTH},{HEIGHT}", f"--screenshot={shot}", page.as_uri()]
+        subprocess.run([browser, *options, *window], check=True, capture_output=True, timeout=300)
+        with Image.open(shot) as image:
+            image.convert("RGB").save(TARGET, "WEBP", quality=85)
 
 
-def _sheet(tiles: list[tuple[Path, str]]) -> Image.Image:
-    """Six tiles a row, the kept one outlined, words below each."""
-    font = ImageFont.load_default(size=13)
-    rows = -(-len(tiles) // 6)
-    sheet = Image.new("RGB", (6 * (TILE + 10) + 10, rows * (TILE + TEXT + 10) + 10), "#f5f5f7")
-    pen = ImageDraw.Draw(sheet)
-    for at, (path, words) in enumerate(tiles):
-        left, top = 10 + at % 6 * (TILE + 10), 10 + at // 6 * (TILE + TEXT + 10)
-        with Image.open(path) as image:
-            picture = image.convert("RGB")
-        picture.thumbnail((TILE - 8, TILE - 8))
-        if words == "kept":
-            pen.rectangle((left, top, left + TILE, top + TILE), "#2d7d46")
-        sheet.paste(picture, (left + (TILE - picture.width) // 2, top + (TILE - picture.height) // 2))
-        pen.text((left + 2, top + TILE + 4), words, "#1d1d1f", font)
-    return sheet
+def _plant(folder: Path) -> None:
+    """The demo's raw pictures, and every kind of copy of one that has none there."""
+    planted = demo_raw.make(folder)
+    taken = {name.partition("_")[0].partition(".")[0] for names in planted.values() for name in names}
+    path = next(
+        one for one in sorted(folder.glob("*.png"), reverse=True) if one.stem not in taken and "_" not in one.stem
+    )
+    rng = random.Random(3)
+    with Image.open(path) as image:
+        picture = image.convert("RGB")
+    for kind, change in CHANGES.items():
+        change(picture, rng).save(folder / f"{path.stem}_{kind}.png")
+    picture.save(folder / f"{path.stem}_again.jpg", quality=70)
+    shutil.copyfile(path, folder / f"{path.stem} (1).png")
 
 
 if __name__ == "__main__":

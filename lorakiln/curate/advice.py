@@ -3,7 +3,7 @@
 Rules S1 to S8 are the rows of the evidence page: what the guides say about datasets, and what checking them showed.
 """
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence, Sized
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -78,8 +78,8 @@ def faults(picture: Picture, resolution: int, lost: float) -> Iterator[tuple[Lev
     if measures.detail < 0.65 and not blurred:
         yield "warn", "soft", f"was enlarged or blurred: {measures.detail:.0%} of its size would hold the same detail"
     if any(measures.border):
-        bars = [f"{width} {side}" for side, width in zip(_SIDES, measures.border, strict=True) if width]
-        yield "warn", "border", f"bars of {', '.join(bars)} pixels; --trim writes a copy without"
+        bars = [f"{side} {width}" for side, width in zip(_SIDES, measures.border, strict=True) if width]
+        yield "warn", "border", f"bars, in pixels: {', '.join(bars)}; --trim writes a copy without"
     if measures.text_band > 0.7:
         yield "warn", "text", "what looks like a line of text near an edge; a watermark is learned like all else"
     if measures.jpeg_quality is not None and measures.jpeg_quality < 60:
@@ -143,17 +143,22 @@ def check(purpose: str, keep: Collection[str]) -> None:
             raise UserError(f"--keep {fault}: is not a reason to reject{nearest(fault, REJECTS)}")
 
 
+def _count(things: Sized, one: str, many: str = "") -> str:
+    return f"{len(things)} {one if len(things) == 1 else many or one + 's'}"
+
+
 def _files(refused: Sequence[Refused], found: Duplicates) -> Iterator[Advice]:
     for tried, level, fault, text in (
-        (True, "reject", "unreadable", "{} files cannot be read"),
-        (False, "warn", "format", "{} pictures of a format that is not read; save them as PNG, JPEG or WebP"),
+        (True, "reject", "unreadable", "{} cannot be read"),
+        (False, "warn", "format", "{} of a format that is not read; save as PNG, JPEG or WebP"),
     ):
         reasons = {entry.name: entry.reason for entry in refused if entry.tried == tried}
         if reasons:
-            yield Advice(level, fault, text.format(len(reasons)), "", reasons)
+            yield Advice(level, fault, text.format(_count(reasons, "file")), "", reasons)
     copies = {copy.picture.name: f"{copy.what}: {group.best.name}" for group in found.groups for copy in group.copies}
     if copies:
-        text = f"{len(copies)} copies of {len(found.groups)} pictures; a copy is a repeat that nobody chose"
+        of = _count(found.groups, "picture")
+        text = f"{_count(copies, 'copy', 'copies')} of {of}; a copy is a repeat that nobody chose"
         yield Advice("reject", "copy", text, "S3", copies)
 
 
@@ -181,9 +186,12 @@ def _whole(wanted: Purpose, purpose: str, findings: Findings) -> Iterator[Advice
     else:
         text = f"{count} good pictures, as a {purpose} wants ({wanted.fewest}-{wanted.most})"
         yield Advice("good", "count", text, "S1")
-    near = {one.name: f"like {p.pictures[0].name}" for p in findings.duplicates.near for one in p.pictures[1:]}
+    stays, near = {one.name for one in left}, {}
+    for poses in findings.duplicates.near:
+        first, *others = [one.name for one in poses.pictures if one.name in stays] or [""]
+        near |= dict.fromkeys(others, f"like {first}")
     if near:
-        text = f"{len(near)} pictures are near poses of others: steps spent on what is known already"
+        text = f"near poses of others: {_count(near, 'picture')}; steps are spent on what is known already"
         yield Advice("warn", "near", text, "S3", near)
     if count > 4 and balance.variety < wanted.least_varied:
         text = f"variety {balance.variety:.2f}, below {wanted.least_varied}: a {purpose} wants {wanted.wants}"

@@ -97,25 +97,32 @@ def _advice(advice: Sequence[Advice]) -> str:
 
 
 def _groups(scan: Scan, findings: Findings) -> list[str]:
-    """Copies side by side, the best first; then near poses."""
-    left = _MOST_SHOWN // 2
-    parts = []
-    if findings.duplicates.groups:
-        parts.append("<h2>Copies of one picture</h2><p class='soft'>The best copy is outlined.</p>")
-    for group in findings.duplicates.groups:
-        if left <= 0:
-            parts.append("<p class='soft'>More groups are in the --json output.</p>")
-            break
+    """Copies side by side, the largest groups first and the best of each in front; then near poses."""
+    rows, left = [], _MOST_SHOWN // 2
+    groups = sorted(findings.duplicates.groups, key=lambda group: -len(group.copies))
+    for group in groups:
         figures = [_figure(scan, group.best, "kept", True)]
         figures += [_figure(scan, copy.picture, copy.what) for copy in group.copies[:12]]
         left -= len(figures)
-        parts.append(f'<div class="row">{"".join(figures)}</div>')
-    if findings.duplicates.near:
-        parts.append("<h2>Near poses</h2><p class='soft'>Alike, not the same: a few of each are enough.</p>")
-    for poses in findings.duplicates.near[:20]:
-        figures = [_figure(scan, picture, "") for picture in poses.pictures[:8]]
-        parts.append(f'<div class="row">{"".join(figures)}</div>')
-    return parts
+        if left < 0:
+            break
+        rows.append(figures)
+    parts = _rows("Copies of one picture", "The best copy is outlined.", rows)
+    if len(rows) < len(groups):
+        parts.append(f"<p class='soft'>{len(groups) - len(rows)} more groups are in the --json output.</p>")
+    near = [[_figure(scan, one, "") for one in poses.pictures[:8]] for poses in findings.duplicates.near[:20]]
+    return parts + _rows("Near poses", "Alike, not the same: a few of each are enough.", near)
+
+
+def _rows(title: str, intro: str, rows: Sequence[Sequence[str]]) -> list[str]:
+    """Sets of figures, as many beside each other as fit."""
+    if not rows:
+        return []
+    sets = "".join(f'<div class="row" style="margin:0">{"".join(figures)}</div>' for figures in rows)
+    return [
+        f"<h2>{title}</h2><p class='soft'>{intro}</p>",
+        f'<div style="display:flex;flex-wrap:wrap;gap:.6rem">{sets}</div>',
+    ]
 
 
 def _flagged(scan: Scan, advice: Sequence[Advice]) -> list[str]:
@@ -126,7 +133,7 @@ def _flagged(scan: Scan, advice: Sequence[Advice]) -> list[str]:
         there = [pictures[name] for name in entry.names if name in pictures]
         if there and entry.fault not in ("copy", "near", "alike"):
             figures = [_figure(scan, picture, entry.pictures[picture.name]) for picture in there[:_MOST_A_FAULT]]
-            parts.append(f"<h2>{escape(entry.fault)}: {escape(shown(entry.text))}</h2>")
+            parts.append(f"<h2>{escape(entry.fault)}: {len(there)} of {len(scan.pictures)} pictures</h2>")
             parts.append(f'<div class="row">{"".join(figures)}</div>')
     return parts
 
@@ -140,8 +147,8 @@ def _redundant(scan: Scan, findings: Findings) -> list[str]:
         _figure(scan, pictures[name], f"{likeness:.0%} like five others")
         for name, likeness in findings.balance.redundant
     ]
-    intro = "<p class='soft'>Of what stays, the pictures most like five others: the set would miss them least.</p>"
-    return [f'<h2>Most redundant</h2>{intro}<div class="row">{"".join(figures)}</div>']
+    intro = "Of what stays, the pictures most like five others: the set would miss them least."
+    return _rows("Most redundant", intro, [figures])
 
 
 def _figure(scan: Scan, picture: Picture, what: str, best: bool = False) -> str:

@@ -108,6 +108,11 @@ def test_the_numbers_are_those_of_what_stays(tmp_path):
     assert "uneven" not in faults_for("style", found)
 
 
+def test_near_poses_are_counted_among_what_stays(tmp_path):
+    save(tmp_path, a=figure(), b=figure(mouth="frown"), c=figure(skin="#a57939", side=90), d=scene(1))
+    assert faults_for("style", findings(tmp_path))["near"].pictures == {"b.png": "like a.png"}
+
+
 def test_a_kept_fault_is_a_warning_and_its_pictures_stay(tmp_path):
     save(tmp_path, a=scene(1), b=scene(1), tiny=scene(2, 64))
     kept = findings(tmp_path, keep=["copy", "small"])
