@@ -105,11 +105,17 @@ GONE = {
     "lowvram": elsewhere.SPEED,
 }
 FAMILIES = {"flux1_checkbox": "Flux", "sd3_checkbox": "SD 3"}
-FLUX = {
-    "ae", "clip_l", "t5xxl", "t5xxl_max_token_length", "discrete_flow_shift", "model_prediction_type", "split_mode",
-    "timestep_sampling", "guidance_scale", "apply_t5_attn_mask", "mem_eff_save", "flux1_cache_text_encoder_outputs",
-    "flux1_cache_text_encoder_outputs_to_disk", "split_qkv",
-}  # fmt: skip
+_FLUX = """ae apply_t5_attn_mask blocks_to_swap clip_l discrete_flow_shift double_blocks_to_swap enable_all_linear
+    flux1_cache_text_encoder_outputs flux1_cache_text_encoder_outputs_to_disk flux_fused_backward_pass ggpo_beta
+    ggpo_sigma guidance_scale img_attn_dim img_mlp_dim img_mod_dim in_dims mem_eff_save model_prediction_type single_dim
+    single_blocks_to_swap single_mod_dim split_mode split_qkv t5xxl t5xxl_lr t5xxl_max_token_length timestep_sampling
+    train_double_block_indices train_lora_ggpo train_single_block_indices train_t5xxl txt_attn_dim txt_mlp_dim
+    txt_mod_dim"""
+FLUX = set(_FLUX.split())
+_SD3 = """apply_lg_attn_mask clip_g clip_g_dropout_rate clip_l_dropout_rate enable_scaled_pos_embed logit_mean logit_std
+    mode_scale pos_emb_random_crop_rate save_clip save_t5xxl t5_dropout_rate t5xxl_device t5xxl_dtype training_shift
+    weighting_scheme"""
+SD3 = set(_SD3.split())
 EXTRA = "additional_parameters"
 KEYS = {*ARGUMENTS, *RENAMED, *NETWORK_KEYS, *FAMILIES, "LoRA_type", "LyCORIS_preset", EXTRA}
 
@@ -215,9 +221,10 @@ class Keys:
                 self.give(key, key, str(self.table[key] or "").replace('"', "").split())
             elif key == "sdxl" or key in FAMILIES:
                 self._family(key)
-            elif key in FLUX:
-                flux = self.family == "Flux" and self.table[key]
-                self.tell(key, "unsupported" if flux else "no-effect", "belongs to Flux")
+            elif key in FLUX or key in SD3 or key.startswith("sd3_"):
+                family = "Flux" if key in FLUX else "SD 3"
+                needed = self.family == family and self.table[key]
+                self.tell(key, "unsupported" if needed else "no-effect", f"belongs to {family}")
             elif key in LACKING:
                 self.tell(key, "no-effect", "the GUI has no such field and passes over it")
             elif key in GONE:
