@@ -20,11 +20,14 @@ from lorakiln.advise.profiles import PROFILES
 from lorakiln.advise.prompts import sample_prompts
 from lorakiln.base.ledger import Entry
 from lorakiln.base.recipe import parse
+from lorakiln.base.records import Size
 from lorakiln.base.settings import Recipe
+from lorakiln.data.buckets import Buckets
 
 Purpose = Literal["character", "style", "concept"]
 SMALL_SHARE = 0.2  # of pictures below the base's resolution, from which buckets stop enlarging
 FEW, FEW_RANK = 50, 16  # below so many pictures no higher rank
+STEP = 64  # of buckets
 WIDTH = 78
 
 
@@ -205,10 +208,12 @@ def _around(wish: Wish) -> Iterable[Choice]:
 
 
 def _visited(wish: Wish, method: Method) -> Pictures:
-    """The pictures as the method visits them: repeated, and some held out."""
-    return wish.pictures.repeated(method.value("dataset.repeats") or 1).holding_out(
-        method.value("dataset.heldout") or 0.0
-    )
+    """The pictures as the method visits them: cut to its buckets, repeated, and some held out."""
+    side = wish.base.resolution
+    no_upscale = bool(method.value("dataset.no_upscale"))
+    buckets = Buckets(Size(side, side), method.value("dataset.bucket_step"), no_upscale=no_upscale)
+    shown = wish.pictures.cut_to(buckets).repeated(method.value("dataset.repeats") or 1)
+    return shown.holding_out(method.value("dataset.heldout") or 0.0)
 
 
 def _whole(wish: Wish, method: Method, trained: Pictures) -> str:
@@ -294,12 +299,13 @@ def _from_pictures(wish: Wish, method: Method) -> Iterable[Choice]:
         yield Choice("dataset.missing", "empty", f"{bare} of {count} pictures have no caption; write some", ("S5",))
     low = wish.base.resolution
     small = sum(one.size.width * one.size.height < low * low for one in wish.pictures.shown)
-    if small > SMALL_SHARE * count:
+    step = method.value("dataset.bucket_step") or STEP
+    if small > SMALL_SHARE * count and min(min(one.size) for one in wish.pictures.shown) >= step:
         why = f"{small} of {count} pictures are smaller than {low}x{low}: train them as they are rather than blurred"
         yield Choice("dataset.no_upscale", True, why, ("S2",))
     if not method.value("dataset.bucket_step"):
         yield Choice(
-            "dataset.bucket_step", 64, "not the report's 256, which cuts up to a quarter of a picture off", ("S8",)
+            "dataset.bucket_step", STEP, "not the report's 256, which cuts up to a quarter of a picture off", ("S8",)
         )
 
 

@@ -96,6 +96,11 @@ class Pictures:
             return self
         return replace(self, shown=tuple(replace(one, visits=one.visits * times) for one in self.shown))
 
+    def cut_to(self, buckets: Buckets) -> "Pictures":
+        """The same, cut to other buckets. Raises UserError for one that fits none of them."""
+        crops = {size: buckets.fit(size) for size in {one.size for one in self.shown}}
+        return replace(self, shown=tuple(replace(one, crop=crops[one.size]) for one in self.shown))
+
     def holding_out(self, heldout: float, table: int = 0, seed: int = SEED) -> "Pictures":
         """The same with `dataset.heldout` of a table's pictures not visited: those that training will choose.
 

@@ -166,6 +166,9 @@ EDGES = [
 # a setting, the table in which it has no effect, and what gives it one
 IDLE = [
     ("adapter", {"conv_alpha": 4.0}, {"conv_rank": 4}),
+    ("adapter", {"rank": 4, "kind": "lokr", "full_matrix": True}, {"full_matrix": False}),
+    ("adapter", {"alpha": 4.0, "kind": "lokr", "full_matrix": True}, {"full_matrix": False}),
+    ("adapter", {"rank_stabilised": True, "kind": "lokr", "full_matrix": True}, {"full_matrix": False}),
     ("loss", {"huber_c": 0.2}, {"kind": "huber"}),
     ("loss", {"huber_schedule": "constant"}, {"kind": "smooth_l1"}),
     ("loss", {"multires_discount": 0.5}, {"multires_levels": 6}),

@@ -27,7 +27,13 @@ def _prompts(recipe: Recipe) -> bool:
 
 # setting -> (when it has no effect, given its table and the recipe; why). It is told where it is not at its default.
 IDLE: dict[str, tuple[Test, str]] = {
-    "adapter.conv_alpha": (lambda own, recipe: not own.conv_rank, "there is no conv_rank"),
+    "adapter.rank": (lambda own, recipe: own.full_matrix, "full_matrix has no rank"),
+    "adapter.alpha": (lambda own, recipe: own.full_matrix, "full_matrix has a scale of one"),
+    "adapter.rank_stabilised": (lambda own, recipe: own.full_matrix, "full_matrix has a scale of one"),
+    "adapter.conv_alpha": (
+        lambda own, recipe: own.full_matrix or not own.conv_rank,
+        "there is no conv_rank, or full_matrix has a scale of one",
+    ),
     "loss.huber_schedule": (lambda own, recipe: not _huber(recipe), "loss.kind is neither huber nor smooth_l1"),
     "loss.huber_c": (lambda own, recipe: not _huber(recipe), "loss.kind is neither huber nor smooth_l1"),
     "loss.multires_discount": (lambda own, recipe: not own.multires_levels, "multires_levels = 0"),
