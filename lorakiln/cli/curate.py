@@ -4,6 +4,7 @@ import contextlib
 import json
 import re
 import shlex
+import sqlite3
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ import typer
 from lorakiln.base.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from lorakiln.curate.act import Cut
     from lorakiln.curate.advice import Advice, Findings
@@ -57,7 +58,7 @@ def curate(
             raise UserError(f"{name}: writes files, so it needs --apply as well")
     advice.check(purpose, keep)
     order = Order(purpose, resolution, Buckets(Size(resolution, resolution)), by_tag, tuple(keep), workers)
-    with act.alone(folder) if apply else contextlib.nullcontext():
+    with act.alone(folder) if apply else contextlib.nullcontext(), _sound(folder):
         look = _look(folder, order, as_json)
         values, trouble = _report(look, order, report)
         if apply:
@@ -69,6 +70,17 @@ def curate(
         _print(look, values)
     if trouble and report is not None:
         raise UserError(trouble)
+
+
+@contextlib.contextmanager
+def _sound(folder: Path) -> "Iterator[None]":
+    """Name the index where it turns out to be damaged in the middle."""
+    from lorakiln.curate.index import FILE, FOLDER
+
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise UserError(f"{folder / FOLDER / FILE}: {error}; delete it and look again") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,16 @@ def test_a_folder_that_cannot_be_written_is_looked_at_all_the_same(folder, capsy
     assert code == 2 and json.loads(said.out)["report"] is None and "page.html" in said.err
 
 
+def test_an_index_damaged_in_the_middle_is_named(folder, capsys):
+    kiln(capsys, "curate", folder, "--resolution", 256)
+    index = folder / ".kiln" / "curate.sqlite"
+    data = bytearray(index.read_bytes())
+    data[8192:-4096] = b"\xff" * (len(data) - 12288)
+    index.write_bytes(data)
+    code, said = kiln(capsys, "curate", folder, "--resolution", 256)
+    assert code == 2 and "curate.sqlite: " in said.err and "delete it and look again" in said.err
+
+
 def test_two_cannot_move_pictures_at_once(folder, capsys):
     with act.alone(folder):
         for option in ("--apply", "--undo"):
@@ -142,6 +152,7 @@ def test_a_hostile_name_is_escaped_in_the_report(folder, capsys):
 def test_the_table_names_the_purpose_and_the_rule(folder, capsys):
     code, said = kiln(capsys, "curate", folder, "--for", "style", "--resolution", 256)
     assert code == 0 and "a style wants 50-100 [S1]" in " ".join(said.out.split()).replace("  ", " ")
+    assert all(f"{stage}: " in said.out for stage in ("measure", "look up", "compare"))
 
 
 @pytest.mark.parametrize(
