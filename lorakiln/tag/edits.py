@@ -7,7 +7,6 @@ else since is left alone and named.
 
 import base64
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
@@ -16,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 
 from lorakiln.base.errors import UserError
-from lorakiln.base.files import atomic, disk_errors, write_text
+from lorakiln.base.files import alone, atomic, disk_errors, write_text
 from lorakiln.tag.caption import Caption, read
 from lorakiln.tag.captions import parse
 from lorakiln.tag.rules import matches
@@ -113,7 +112,8 @@ class Session:
 
     def write(self, edits: Iterable[Edit]) -> None:
         """Write those that change anything. A file changed by another program since it was read, one that cannot be
-        read, or whose encoding has no such character, is left alone. Raises UserError for a full disk; what was written until then stays."""
+        read, and one whose encoding has no such character are left alone. Raises UserError for a full disk; what was
+        written until then stays."""
         ready, lines = [], []
         for edit in edits:
             file = self._now.get(edit.sidecar.path, edit.sidecar)  # an edit may come to a file twice
@@ -154,7 +154,7 @@ class Session:
 @contextlib.contextmanager
 def editing(folder: Path, what: str) -> Generator[Session]:
     """An edit of a folder's captions, alone: a second one is refused until this one has ended."""
-    with _locked(folder):
+    with _alone(folder):
         yield Session(folder, what)
 
 
@@ -173,7 +173,7 @@ def undo(folder: Path) -> tuple[str, int, list[str]]:
     A file that someone changed since stays; what it held before the edit is kept as a file of its own.
     """
     folder = Path(folder)
-    with _locked(folder) if (folder / FOLDER).is_dir() else contextlib.nullcontext():
+    with _alone(folder) if (folder / FOLDER).is_dir() else contextlib.nullcontext():
         entries = _entries(folder)
         if not entries:
             raise UserError(f"{folder / FOLDER}: nothing to undo")
@@ -266,16 +266,5 @@ def _next(folder: Path) -> int:
     return max((int(path.stem) for path in taken if path.stem.isdigit()), default=0) + 1
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Generator[None]:
-    """One editor at a time; the lock goes with the process, however it ends."""
-    place = folder / FOLDER / "lock"
-    with disk_errors(place):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        stream = place.open("w")
-    with stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(f"{folder}: another kiln is editing these captions; wait for it to end") from None
-        yield
+def _alone(folder: Path) -> contextlib.AbstractContextManager[None]:
+    return alone(folder / FOLDER / "lock", f"{folder}: another kiln is editing these captions; wait for it to end")

@@ -85,6 +85,6 @@ def _guesses(key: str, folder: Path) -> Iterator[str]:
     """The names that a key may mean, the surest first: as it stands, then without its foremost folders."""
     yield key
     if Path(key).is_absolute():
-        yield os.path.relpath(key, folder.absolute())
+        yield os.path.relpath(key, folder)
     parts = PurePosixPath(key.replace("\\", "/")).parts
     yield from ("/".join(parts[at:]) for at in range(len(parts)))

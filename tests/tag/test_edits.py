@@ -158,6 +158,7 @@ def test_an_edit_written_bit_by_bit_is_one_entry_and_undone_as_one(folder):
 
 
 def test_an_edit_that_comes_back_to_a_text_leaves_its_bytes(folder):
+    (folder / "a.txt").write_bytes(b"hat\r\nrain\n\r\n")
     before = state(folder)
     whole = folders.read(folder)
     with edits.editing(folder, "there and back") as session:

@@ -75,6 +75,7 @@ COMMAS = "A girl in red, smiling, stands in the rain."
         (f"{SENTENCE}\n{COMMAS}", Caption((Line((), SENTENCE), Line((), COMMAS)))),
         (f"znk, hat\nznk, {SENTENCE}", Caption((Line(("znk", "hat")), Line(("znk",), SENTENCE)))),
         ("hat, A girl of 1,000 birds stands there.", caption.of(["hat"], "A girl of 1,000 birds stands there.", True)),
+        ("hat, A cat sits there., , ", caption.of(["hat"], "A cat sits there.", True)),
         ("nature, insect, nature", caption.of(["nature", "insect", "nature"])),
         ("hat\nIt rains.", caption.of(["hat"], "It rains.")),
     ],
