@@ -4,7 +4,7 @@ from typing import Any
 
 from lorakiln.exchange.blocks import DOWN, PREFIX, RESNET, UP
 from lorakiln.exchange.report import Sheet
-from lorakiln.exchange.size import LOKR_FULL, alpha_of, loraplus, number, size, split, whole_lokr
+from lorakiln.exchange.size import LOKR_FULL, alpha_of, factor_of, loraplus, number, size, split, whole_lokr
 
 KINDS = {"lora": "lora", "locon": "lora", "loha": "loha", "lokr": "lokr"}
 OTHERS = {
@@ -106,7 +106,7 @@ def _trains_text(sheet: Sheet) -> bool:
 
 def _convolutions(sheet: Sheet, rank: int) -> None:
     asked, given_alpha = number(sheet, "conv_dim", int), number(sheet, "conv_alpha", float)
-    conv = rank if asked is None else asked
+    conv = rank if asked is None else max(0, asked)
     to, name = "adapter.conv_rank", PREFIX + "conv_dim"
     if sheet.setting("adapter.full_matrix") and conv >= LOKR_FULL:
         sheet.no_effect(PREFIX + "conv_alpha", "without a rank there is no alpha")
@@ -128,7 +128,7 @@ def _convolutions(sheet: Sheet, rank: int) -> None:
 
 def _whole_by_rank(sheet: Sheet) -> None:
     """The linear layers' large factors whole and the convolutions' not: by a rank that none of them can use up."""
-    factor = number(sheet, "factor", int) or -1
+    factor = factor_of(sheet)
     if max(size // split(size, factor) for size in SDXL_SIZES) > 2 * 1024:
         sheet.unsupported(PREFIX + "conv_dim", "Kiln trains all large factors whole, or none at this factor")
         return
@@ -201,14 +201,14 @@ def _is_zero(value: Any) -> bool:
 
 
 def _lokr(sheet: Sheet, rank: int) -> None:
-    factor = number(sheet, "factor", int)
-    if not sheet.told(PREFIX + "factor") or factor is not None:
-        sheet.mapped(PREFIX + "factor", "adapter.factor", -1 if factor is None else factor)
+    factor = factor_of(sheet)
+    if not sheet.told(PREFIX + "factor"):
+        sheet.mapped(PREFIX + "factor", "adapter.factor", factor)
     _switch(sheet, "full_matrix", "adapter.full_matrix")
     both = PREFIX + "decompose_both"
     if sheet.value(both) is None:
         return
-    if sheet.setting("adapter.full_matrix") or not splits_small_factor(rank, factor or -1):
+    if sheet.setting("adapter.full_matrix") or not splits_small_factor(rank, factor):
         sheet.no_effect(both, f"at rank {rank} the small factor is never split")
     else:
         # lycoris/kohya.py hands the text on, and "False" is true in Python

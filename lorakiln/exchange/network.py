@@ -3,7 +3,7 @@
 from lorakiln.exchange.blocks import PREFIX, blocks
 from lorakiln.exchange.lycoris import lycoris, truth
 from lorakiln.exchange.report import Sheet
-from lorakiln.exchange.size import alpha_of, loraplus, number, size, whole_lokr
+from lorakiln.exchange.size import alpha_of, factor_of, loraplus, number, size, whole_lokr
 
 KINDS = {"networks.lora": "lora", "networks.loha": "loha", "networks.lokr": "lokr"}
 OTHERS = {
@@ -53,9 +53,12 @@ def _kohya(sheet: Sheet, module: str) -> None:
 
 def _convolutions(sheet: Sheet) -> None:
     conv, conv_alpha = number(sheet, "conv_dim", int), number(sheet, "conv_alpha", float)
-    if not conv:
+    if conv is not None and conv < 0:
+        sheet.invalid(PREFIX + "conv_dim", "must be at least 0")
+    if not conv or conv < 0:
         sheet.set("adapter.conv_rank", 0)
-        sheet.no_effect(PREFIX + "conv_dim", "0: convolutions are left alone")
+        if not conv:
+            sheet.no_effect(PREFIX + "conv_dim", "0: convolutions are left alone")
         sheet.no_effect(PREFIX + "conv_alpha", "has no effect without conv_dim")
         return
     alpha = 1.0 if conv_alpha is None else alpha_of(conv_alpha, conv)
@@ -75,8 +78,8 @@ def _loha_lokr(sheet: Sheet, kind: str) -> None:
             sheet.mapped(name, "adapter.tucker", True)
         else:
             sheet.no_effect(name, "there is no convolution of low rank to decompose")
-    factor = number(sheet, "factor", int)
-    if kind == "lokr" and factor is not None:
+    factor = factor_of(sheet)
+    if kind == "lokr" and not sheet.told(PREFIX + "factor"):
         sheet.mapped(PREFIX + "factor", "adapter.factor", factor)
 
 

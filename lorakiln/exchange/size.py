@@ -51,6 +51,12 @@ def split(size: int, factor: int) -> int:
     return max((m for m in range(1, int(size**0.5) + 1) if size % m == 0 and m <= limit), default=1)
 
 
+def factor_of(sheet: Sheet) -> int:
+    """LoKr's factor; below 0 it is as even as it goes, and 0 splits nothing off, as 1 does."""
+    factor = number(sheet, "factor", int)
+    return -1 if factor is None or factor < 0 else max(1, factor)
+
+
 def loraplus(sheet: Sheet) -> None:
     """LoRA+: one factor in Kiln, one for the UNet and one for the text encoders there."""
     names = [PREFIX + f"loraplus_{part}lr_ratio" for part in ("", "unet_", "text_encoder_")]

@@ -46,7 +46,8 @@ def arithmetic(sheet: Sheet) -> None:
     sheet.mapped("gradient_checkpointing", "train.checkpointing", checkpointing)
     for name in ("full_bf16", "full_fp16"):
         if sheet.has(name):
-            sheet.unsupported(name, "Kiln keeps the adapter in fp32, which loses no small update; nearest: train.adapter_precision")
+            sheet.unsupported(name, "Kiln keeps the adapter in fp32, which loses no small update; nearest is "
+                                    "train.adapter_precision")  # fmt: skip
     seed = sheet.value("seed")
     if seed is None:
         sheet.no_effect("seed", "no seed: a new one is drawn at every start; the recipe keeps Kiln's own")

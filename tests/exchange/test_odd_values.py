@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as some
 
+from lorakiln.adapters.spec import AdapterSpec, RankRule
 from lorakiln.base.errors import UserError
 from lorakiln.base.recipe import parse, write
 from lorakiln.exchange import dataset_config, sd_scripts
@@ -37,11 +38,18 @@ def accounted(kind, table, keys=()):
     rows = in_order(table, sheet)
     assert json.dumps([[row.key, row.value] for row in rows], allow_nan=False)
     assert parse(recipe.model_dump(), "again") == recipe and write(recipe)
+    fitting(recipe.adapter)
     told = [row.key for row in rows]
     assert len(told) == len(set(told)) and set(keys) <= set(told)
     for row in rows:
         assert row.fate in FATES and (row.to or row.why)
         assert bool(row.to) == (row.fate == "mapped"), row
+
+
+def fitting(adapter):
+    """UserError for options that this kind of adapter cannot have together."""
+    table = {key: tuple(one) if isinstance(one, list) else one for key, one in adapter.model_dump().items()}
+    AdapterSpec(**table | {"ranks": tuple(RankRule(**rule) for rule in table["ranks"])})
 
 
 @quick
@@ -86,6 +94,9 @@ def test_any_value_in_a_dataset_config_has_a_row(above, below, other):
         ("min_timestep = 500\nmax_timestep = 400", "invalid"),
         ("keep_tokens = -1", "no-effect"),
         ("network_dim = -4", "invalid"),
+        ('network_module = "networks.loha"\nnetwork_args = ["use_tucker=True", "conv_dim=-1"]', "invalid"),
+        ('network_module = "lycoris.kohya"\nnetwork_args = ["algo=lokr", "factor=0", "use_cp=True", "conv_dim=-1"]',
+         "mapped"),
         ("learning_rate = -1e-4", "invalid"),
         ('resolution = "abc"', "invalid"),
         ("resolution = 1024", "invalid"),
@@ -99,7 +110,7 @@ def test_any_value_in_a_dataset_config_has_a_row(above, below, other):
         ('optimizer_args = ["weight_decay=a=b"]', "invalid"),
         ("validation_split = 1.0", "invalid"),
     ],
-)
+)  # fmt: skip
 def test_a_value_that_kiln_cannot_take_is_told_and_the_rest_imported(line, fate, tmp_path):
     path = tmp_path / "odd.toml"
     path.write_text(f"network_alpha = 3\nseed = 5\n{line}\n")
@@ -108,6 +119,7 @@ def test_a_value_that_kiln_cannot_take_is_told_and_the_rest_imported(line, fate,
     last = line.splitlines()[-1].partition(" = ")[0]
     assert rows[last].fate == fate, rows[last]
     assert done.recipe["adapter"]["alpha"] == 3.0 and done.recipe["seed"] == 5
+    fitting(parse(done.recipe, "odd").adapter)
 
 
 @pytest.mark.parametrize(
