@@ -191,6 +191,8 @@ def _extras(sheet: Sheet, algo: str) -> None:
             sheet.no_effect(PREFIX + name, "off")
         else:
             sheet.unsupported(PREFIX + name, f"belongs to {OTHERS[algo]}")
+    if algo == "dylora":
+        sheet.unsupported(PREFIX + "block_size", "belongs to DyLoRA")
     for name, why in IDLE.items():
         if not sheet.told(PREFIX + name):
             sheet.no_effect(PREFIX + name, why)

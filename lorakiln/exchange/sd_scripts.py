@@ -68,6 +68,8 @@ def read_config(table: Mapping[str, Any], *, tool: str = "sd-scripts") -> tuple[
         try:
             if name == "resolution" and not isinstance(value, str):
                 raise Unreadable("must be text here, such as '1024,1024'")
+            if ARGUMENTS[name] == "words" and isinstance(value, str) and value:
+                raise Unreadable("must be a list; sd-scripts reads text letter by letter, and stops")
             given[name] = Given(path, value, read_value(name, value))
         except Unreadable as error:
             given.pop(name, None)

@@ -99,6 +99,8 @@ def network(module, *words, **arguments):
         (["dropout=0"], {}, {"dropout": "no-effect"}),
         (["algo=diag-oft", "constraint=1e-3", "rescaled=True"], {},
          {"algo": "unsupported", "constraint": "unsupported", "rescaled": "unsupported"}),
+        (["algo=dylora", "block_size=4"], {}, {"block_size": "unsupported"}),
+        (["block_size=4"], {}, {"block_size": "no-effect"}),
         (["algo=ia3", "preset=ia3", "train_on_input=True"], {}, {"preset": "unsupported"}),
         (["use_tucker=True", "use_cp=False"], {"tucker": False}, {"use_tucker": "no-effect", "use_cp": "mapped"}),
         (["use_tucker=True"], {"tucker": True}, {"use_tucker": "mapped"}),

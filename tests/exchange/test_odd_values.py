@@ -109,6 +109,8 @@ def test_any_value_in_a_dataset_config_has_a_row(above, below, other):
         ('optimizer_args = ["betas=0.9"]', "invalid"),
         ('optimizer_args = ["weight_decay=a=b"]', "invalid"),
         ("validation_split = 1.0", "invalid"),
+        ('optimizer_args = "weight_decay=0.1"', "invalid"),
+        ('network_args = "conv_dim=4"', "invalid"),
     ],
 )  # fmt: skip
 def test_a_value_that_kiln_cannot_take_is_told_and_the_rest_imported(line, fate, tmp_path):
