@@ -46,7 +46,8 @@ def content(path: Path) -> str:
         found = sampled(path)
     except OSError:
         return ""
-    known["files"][key] = [*stamp, found]
+    there = {name: row for name, row in known["files"].items() if Path(name).exists()}
+    known["files"] = there | {key: [*stamp, found]}
     with contextlib.suppress(UserError):  # a disk that is full costs the memory, not the answer
         _write(known)
     return found

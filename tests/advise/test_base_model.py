@@ -79,6 +79,8 @@ def test_an_unknown_base_is_told_once_and_known_by_its_content(tmp_path):
     assert look_at(str(path)).profile.name == "illustrious"
     path.rename(tmp_path / "other.safetensors")
     assert look_at(str(tmp_path / "other.safetensors")).profile.name == "illustrious"
+    kept = json.loads((tmp_path / "ledger" / fingerprint.FILE).read_text())["files"]
+    assert [name.rpartition("/")[2] for name in kept] == ["other.safetensors"], "what is gone is forgotten"
     assert look_at(write(path, [*SDXL, "one.more"])).profile is None, "other content under the same name"
 
 
