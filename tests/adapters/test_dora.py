@@ -11,6 +11,7 @@ from lorakiln.adapters.norms import Norms
 from lorakiln.adapters.spec import AdapterSpec
 from lorakiln.base.errors import UserError
 from lorakiln.optim.flat import FlatParameters
+from lorakiln.optim.optimizers import optimizers
 from tests.adapters.models import on_layer, predict, stir, tiny_unet, unet_names
 
 KINDS = [
@@ -214,3 +215,37 @@ def test_a_file_says_by_its_shape_which_axis(shape):
     state["x.dora_scale"] = torch.ones(10, 6)
     with pytest.raises(UserError, match="fits neither axis"):
         inject_file({"unet": holder}, {"unet": {"layer": "x"}}, state)
+
+
+def test_weight_decay_shrinks_magnitudes_as_it_does_in_lycoris_and_peft():
+    """By lr x weight_decay a step where no gradient holds against it, and the weight itself with them."""
+    _, network = on_layer(nn.Linear(10, 6), KINDS[0], std=0.0)
+    flat = FlatParameters({"all": [trained.parameter for trained in network.trained()]})
+    optimizer = optimizers["adamw"](flat, weight_decay=0.1)
+    optimizer.set_lr({"all": 0.01})
+    (adapter,) = network.adapters
+    before = adapter.tensors["dora_scale"].detach().clone()
+    for _ in range(3):
+        optimizer.step()
+    torch.testing.assert_close(adapter.tensors["dora_scale"].detach(), before * (1 - 0.001) ** 3)
+    weight = adapter.place.weight
+    torch.testing.assert_close(adapter.weight_change().detach(), weight * ((1 - 0.001) ** 3 - 1), rtol=1e-3, atol=1e-6)
+
+
+def test_beside_a_bf16_base_a_magnitude_is_heard_from_a_tenth_of_a_percent_and_its_gradient_always():
+    torch.manual_seed(0)
+    holder, network = on_layer(nn.Linear(256, 64, bias=False).bfloat16(), KINDS[0], std=0.0)
+    (adapter,) = network.adapters
+    x, m = torch.randn(64, 256).bfloat16(), adapter.tensors["dora_scale"]
+    start, first = m.detach().clone(), holder.layer(x).detach().float()
+    heard = {}
+    for step in (0.0005, 0.005):
+        moved = torch.randn(1, 256) * step
+        with torch.no_grad():
+            m.copy_(start * (1 + moved))
+        change = holder.layer(x).detach().float() - first
+        right = (x.float() * moved) @ adapter.place.weight.float().t()
+        heard[step] = ((change * right).sum() / right.square().sum()).item()
+    assert heard[0.0005] < 0.05 and heard[0.005] == pytest.approx(1, abs=0.1)
+    holder.layer(x).float().sum().backward()
+    assert m.grad.dtype == torch.float32 and (m.grad != 0).all()

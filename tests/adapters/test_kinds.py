@@ -175,20 +175,13 @@ LYCORIS = {
     ),
     "lokr": (CONVOLUTIONS, {"algo": "lokr", "factor": "4"}, AdapterSpec(kind="lokr", **WIDTH, factor=4)),
     "tucker locon": (CONVOLUTIONS, {"algo": "locon", "use_tucker": "True"}, AdapterSpec(**WIDTH, tucker=True)),
-    "tucker lokr": (
-        CONVOLUTIONS,
-        {"algo": "lokr", "use_tucker": "True", "factor": "2"},
-        AdapterSpec(kind="lokr", **WIDTH, tucker=True, factor=2),
-    ),
+    # nor these two: it takes the rank, and the factor of a convolution, from the wrong dimensions
+    "tucker lokr": (CONVOLUTIONS, {"algo": "lokr", "use_tucker": "True", "factor": "2"}, None),
+    "decomposed lokr": (CONVOLUTIONS, {"algo": "lokr", "decompose_both": "True", "factor": "16"}, None),
     "whole lokr": (
         CONVOLUTIONS,
         {"algo": "lokr", "full_matrix": "True"},
         AdapterSpec(kind="lokr", **WIDTH, full_matrix=True),
-    ),
-    "decomposed lokr": (
-        CONVOLUTIONS,
-        {"algo": "lokr", "decompose_both": "True", "factor": "16"},
-        AdapterSpec(kind="lokr", **WIDTH, decompose_both=True, factor=16),
     ),
     "dora loha": (
         CONVOLUTIONS,

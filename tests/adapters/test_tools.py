@@ -324,10 +324,9 @@ def test_files_of_diffusers_load_here(options, prefix, fresh_unet, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing")
-@pytest.mark.parametrize("options", [{"alpha_pattern": {"attn2.to_q|1.self_attn.q_proj": 6}}, {"use_rslora": True}])
 @pytest.mark.parametrize("part", ["unet", "te1", "te2"])
 @torch.no_grad()
-def test_what_peft_saves_loads_here_at_its_scale(part, options, tmp_path):
+def test_what_peft_saves_loads_here_at_its_scale(part, tmp_path):
     from peft import LoraConfig, get_peft_model
 
     family = tiny_family()
@@ -338,7 +337,9 @@ def test_what_peft_saves_loads_here_at_its_scale(part, options, tmp_path):
             return family.unet(**unet_inputs() | {"encoder_hidden_states": torch.ones(2, 7, 64) * 0.1}).sample
         return model(torch.arange(10)[None] + 5, output_hidden_states=True).hidden_states[-1]
 
-    config = LoraConfig(r=4, lora_alpha=32, target_modules=["to_q", "q_proj", "fc1"], **options)
+    others = {"attn2.to_q|1.self_attn.q_proj": 6}
+    names_of = ["to_q", "q_proj", "fc1"]
+    config = LoraConfig(r=4, lora_alpha=32, alpha_pattern=others, target_modules=names_of, use_rslora=True)
     peer = get_peft_model(model, config)
     rng = torch.Generator().manual_seed(0)
     for name, parameter in peer.named_parameters():

@@ -70,7 +70,7 @@ def _module(name: str, held: Mapping[str, Tensor]) -> Module:
     alpha = float(held["alpha"]) if "alpha" in held else float(rank)
     dora = ""
     if SCALE in held:
-        dora = "input" if held[SCALE].shape[0] == 1 else "output"
+        dora = "input" if held[SCALE].shape[:1] == (1,) else "output"
     return Module(name, kind.kind, Width(rank, kind.scale_of(held, alpha or rank, rank)), held, dora)
 
 
