@@ -14,7 +14,7 @@ import typer
 from lorakiln.base.errors import UserError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Generator
 
     from lorakiln.curate.act import Cut
     from lorakiln.curate.advice import Advice, Findings
@@ -73,7 +73,7 @@ def curate(
 
 
 @contextlib.contextmanager
-def _sound(folder: Path) -> "Iterator[None]":
+def _sound(folder: Path) -> "Generator[None]":
     """Name the index where it turns out to be damaged in the middle."""
     from lorakiln.curate.index import FILE, FOLDER
 
@@ -269,6 +269,7 @@ def _print(look: Look, values: dict[str, Any]) -> None:
         console.print(Text(shown(line)))
     if values["moved"]:
         again = f"kiln curate {shlex.quote(shown(str(scan.folder)))} --undo"
-        console.print(f"{len(values['moved'])} files moved to _rejected/; bring them back with: {again}")
+        moved = len(values["moved"])
+        console.print(f"{moved} files moved to _rejected/; bring them back with: {again}", soft_wrap=True)
     if values["report"]:
         console.print(f"report {shown(values['report'])}", soft_wrap=True)

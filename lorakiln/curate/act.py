@@ -22,7 +22,7 @@ from lorakiln.base.errors import UserError
 from lorakiln.base.files import atomic, disk_errors, write_text
 from lorakiln.base.walk import REJECTED
 from lorakiln.curate.index import FOLDER
-from lorakiln.curate.picture import COMPANIONS
+from lorakiln.curate.picture import COMPANIONS, shown
 
 MANIFEST = "manifest.json"
 _WORDS = (".txt", ".caption", ".cap", ".tags")  # what a cut copy gets too; other tools' caches are of the whole picture
@@ -52,10 +52,9 @@ class Moved:
 def alone(folder: Path) -> contextlib.AbstractContextManager[None]:
     """Nobody else moves pictures of this folder meanwhile. Raises UserError when somebody does."""
     if not folder.is_dir():
-        raise UserError(f"{folder}: no such folder")
-    return files.alone(
-        folder / FOLDER / "curate.lock", f"{folder}: another kiln is moving its pictures; wait for it to end"
-    )
+        raise UserError(f"{shown(str(folder))}: no such folder")
+    busy = f"{shown(str(folder))}: another kiln is moving its pictures; wait for it to end"
+    return files.alone(folder / FOLDER / "curate.lock", busy)
 
 
 def apply(folder: Path, rejects: Mapping[str, str], cuts: Mapping[str, Cut] | None = None) -> list[Moved]:
@@ -97,7 +96,7 @@ def undo(folder: Path) -> tuple[list[str], list[str]]:
     folder = Path(folder)
     batches = _read(folder)
     if not batches:
-        raise UserError(f"{folder / REJECTED / MANIFEST}: nothing to undo")
+        raise UserError(f"{shown(str(folder / REJECTED / MANIFEST))}: nothing to undo")
     back, remarks, left = [], [], []
     for entry in reversed(batches[-1]):
         source, target = folder / entry["to"], folder / entry["name"]
@@ -226,7 +225,7 @@ def _read(folder: Path) -> list[list[dict[str, Any]]]:
     try:
         return json.loads(path.read_text(encoding="utf-8"))["batches"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is not a manifest ({error}); move it away to start a new one") from None
+        raise UserError(f"{shown(str(path))}: is not a manifest ({error}); move it away to start a new one") from None
 
 
 def _write(folder: Path, batches: list[list[dict[str, Any]]]) -> None:
