@@ -24,7 +24,7 @@ ODD = [
     {"a": {"b": [{}]}},
 ]  # fmt: skip
 odd = some.sampled_from(ODD)
-quick = settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+quick = settings(max_examples=10, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def tables(names, most=6):
