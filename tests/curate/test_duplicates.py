@@ -160,4 +160,4 @@ def test_grouping_grows_with_the_pictures_and_not_with_their_square(tmp_path, mo
     began = time.process_time()
     found = find(pictures, Index(tmp_path))
     assert len(found.groups) == count // 2 and len(found.near) == count // 4
-    assert time.process_time() - began < 3  # a pass over all pictures for each of them takes twenty seconds and more
+    assert time.process_time() - began < 3  # a pass over all pictures for each of them takes ten and more
