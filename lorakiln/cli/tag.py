@@ -80,7 +80,7 @@ def tag(
         with TerminalReporter(as_json) as reporter:
             outcome = run(whole, plan, _keep(whole, session), lambda stage: _advance(reporter, stage))
         notes = [f"tagger {model.folder} on {model.provider}"] if model else []
-        notes += [*whole.warnings, *outcome.failed, *_remarks(outcome, plan)]
+        notes += [*whole.warnings, *outcome.failed, *_remarks(whole, outcome, plan)]
         more = {"keep_tokens": wanted.keep_tokens if wanted else 0, "sentences": outcome.told}
         _finish(whole, dict(outcome.captions), session, as_json, notes, **more, fallen=dict(outcome.fallen))
 
@@ -215,7 +215,10 @@ def _keep(whole: "Set", session: "Session | None") -> Any:
     return lambda new: session.write(folders.edits(whole, new)) if session else None
 
 
-def _remarks(outcome: "Outcome", plan: "Plan") -> Generator[str]:
+def _remarks(whole: "Set", outcome: "Outcome", plan: "Plan") -> Generator[str]:
+    passed = sum(bool(one.own.tags) for one in whole.pictures.values())
+    if plan.tagger and plan.existing == "keep" and passed:
+        yield f"{passed} pictures have tags already and kept them; --existing add or replace looks at them too"
     if plan.captioner:
         share = outcome.told / len(outcome.captions)
         yield f"{outcome.told} of {len(outcome.captions)} captions hold a sentence ({share:.0%})"

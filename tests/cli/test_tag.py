@@ -49,8 +49,8 @@ def test_preview_writes_nothing_and_shows_the_difference(folder, tagger, capsys)
 
 def test_existing_tags_are_kept_replaced_or_added_to(folder, tagger, capsys):
     (folder / "hat.txt").write_text("mine ,own")
-    kiln(capsys, "tag", folder, "--tagger", tagger, "--threshold", 0.9)
-    assert texts(folder)["hat"] == "mine ,own"
+    _, said = kiln(capsys, "tag", folder, "--tagger", tagger, "--threshold", 0.9)
+    assert texts(folder)["hat"] == "mine ,own" and "1 pictures have tags already and kept them" in said.out
     (folder / "hat.txt").write_text("mine")
     kiln(capsys, "tag", folder, "--tagger", tagger, "--threshold", 0.9, "--existing", "add")
     assert texts(folder)["hat"].strip() == "mine, red hat"
