@@ -3,7 +3,6 @@
 A setting that cannot show its effect may not exist, and a new setting without a row fails.
 """
 
-import copy
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,19 +10,12 @@ from typing import Any, get_args
 
 import pytest
 import torch
-from PIL import Image, ImageDraw
 
 from lorakiln.adapters.files.read import read
 from lorakiln.base import recipe as recipes
-from lorakiln.base.errors import UserError
 from lorakiln.base.settings import Section, sections
-from lorakiln.runs.build import build
-from lorakiln.runs.reporter import Silent, Stages
 from lorakiln.runs.run import train
-from lorakiln.train.events import EventLog
-from lorakiln.train.loop import Loop
-from tests.runs.conftest import draw_picture
-from tests.tiny import TINY, tiny_metadata, tiny_sdxl_file
+from tests.runs.effects import ONE, Outcome, make_place, outcome, parsed
 
 
 @dataclass
@@ -42,7 +34,6 @@ LOKR = {"adapter.kind": "lokr", "adapter.factor": 4}
 CONV = {"adapter.conv_rank": 2}
 HUBER = {"loss.kind": "huber", "loss.huber_c": 0.3}
 DRAWN = {"sample.prompts": ["red"], "sample.count": 2}
-ONE = "dataset.0."
 HELD = {ONE + "heldout": 1.0}
 RANKS = {"adapter.ranks": [{"pattern": "*attn2*", "rank": 2}]}
 RATES = {"optim.rates": [{"pattern": "*attn2*", "factor": 0.1}]}
@@ -152,7 +143,7 @@ SHOWN = [
     Row("sample.negative", "blue", DRAWN),
     Row("sample.seed", 9, DRAWN),
 ]
-# settings with a test of their own below
+# settings with a test of their own, in test_effects_apart if nothing else is said
 # (purpose and ignore are read by `kiln check` alone: tests/advise)
 APART = ["purpose", "ignore", "device", "train.checkpointing", "train.deterministic", ONE + "missing"]
 APART += ["judge.stop"]  # tests/runs/test_judging.py
@@ -182,98 +173,14 @@ def test_every_setting_has_a_row():
     assert {"adapter.ranks.0.alpha", "optim.rates.0.factor"} <= every_setting().keys()
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory) -> Path:
-    """Two bases, two folders of pictures, prompts and a LoRA to go on from."""
-    folder = tmp_path_factory.mktemp("effects")
-    tiny_sdxl_file(folder / "base.safetensors")
-    tiny_sdxl_file(folder / "other.safetensors", seed=1)
-    for name in ("pictures", "others"):
-        (folder / name).mkdir()
-        for number, size in enumerate([(64, 64), (64, 64), (96, 40), (40, 96)]):
-            path = folder / name / f"{number}.png"
-            draw_picture(path, size, number + 10 * (name == "others"))
-            path.with_suffix(".txt").write_text(
-                f"trigger, {{red|green|blue}} hat, large red {number}, shape, top, left"
-            )
-            path.with_suffix(".caption").write_text(f"another caption {number}")
-        see_through(folder / name / "0.png")
-    (folder / "prompts.txt").write_text("red --s 2\n")
-    result = train(parsed(folder, {"train.steps": 2, "optim.lr": 1e-2}, "init"), folder / "init.toml")
-    (folder / "init.safetensors").write_bytes(result.folder.lora.read_bytes())
-    return folder
-
-
-def see_through(path: Path) -> None:
-    picture = Image.open(path).convert("RGBA")
-    alpha = Image.new("L", picture.size, 0)
-    ImageDraw.Draw(alpha).ellipse([8, 8, 50, 50], fill=255)
-    picture.putalpha(alpha)
-    picture.save(path)
-
-
-def parsed(place: Path, changes: dict[str, Any], name: str = "a") -> recipes.Recipe:
-    table: dict[str, Any] = {
-        "base": "base.safetensors",
-        "name": name,
-        "runs": "runs",
-        "adapter": {"rank": 4, "alpha": 4.0},
-        "optim": {"lr": 1e-3},
-        "train": {"epochs": 2, "batch": 2},
-        "cache": {"latents": "memory"},
-        "dataset": [{"folder": "pictures", "bucket_step": 16}],
-    }
-    for dotted, value in changes.items():
-        *parents, key = dotted.split(".")
-        inner: Any = table
-        for parent in parents:
-            inner = inner[int(parent)] if parent.isdigit() else inner.setdefault(parent, {})
-        inner[key] = copy.deepcopy(value)
-    for key in ("base", "vae", "init"):
-        table[key] = str(place / table[key]) if table.get(key) else ""
-    table["runs"] = str(place / table["runs"])
-    table["dataset"][0]["folder"] = str(place / table["dataset"][0]["folder"])
-    if table.get("sample", {}).get("file"):
-        table["sample"]["file"] = str(place / table["sample"]["file"])
-    return recipes.parse(table, "effects.toml")
-
-
-@dataclass
-class Outcome:
-    losses: list[float]
-    seen: list[list[str]]
-    weights: dict[str, torch.Tensor]
-
-
-def outcome(recipe: recipes.Recipe, tmp_path: Path, still: bool = False) -> Outcome:
-    """Losses, pictures seen and trained weights of a run, without the files around it; `still`: no step is taken."""
-    stages = Stages(Silent())
-    parts = build(recipe, stages)
-    parts.fill_caches(stages)
-    losses: list[float] = []
-    log = EventLog(tmp_path / "events.jsonl", lambda line: losses.append(line["loss"]))
-    seen = []
-    real = parts.step.losses
-
-    def watched(batch, step):
-        seen.append(batch.names)
-        return real(batch, step)
-
-    object.__setattr__(parts.step, "losses", watched)
-    if still:
-        parts.learner.optimizer.step = lambda: None
-    try:
-        Loop(parts.step, parts.learner, parts.plan, log, [], lambda step: None).run()
-    finally:
-        log.close()
-    weights = {name: tensor.clone() for name, tensor in parts.network.state_dict().items()}
-    parts.loader.close()
-    return Outcome(losses, seen, weights)
-
-
 def same_weights(one: Outcome, other: Outcome) -> bool:
     names = one.weights.keys() == other.weights.keys()
     return names and all(torch.equal(tensor, other.weights[name]) for name, tensor in one.weights.items())
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return make_place(tmp_path_factory.mktemp("effects"))
 
 
 @pytest.fixture(scope="module")
@@ -303,6 +210,12 @@ def test_a_setting_that_shapes_the_weights_shows_its_effect(row, outcomes):
     else:
         assert effect == "tensors"
         assert not same_weights(before, after)
+
+
+def test_an_adapter_in_bf16_is_saved_as_it_was_trained(outcomes):
+    for precision, exact in (("bf16", True), ("fp32", False)):
+        weights = outcomes({"train.adapter_precision": precision} if exact else {}).weights.values()
+        assert all(torch.equal(tensor.bfloat16().float(), tensor) for tensor in weights) == exact
 
 
 def test_nothing_changed_changes_nothing(place, outcomes, tmp_path):
@@ -343,99 +256,3 @@ def test_a_setting_of_files_and_samples_changes_them_and_not_the_weights(row, pl
     assert before != after
     assert weights == weights_after
     assert every_setting()[row.name] in ("files", "log")
-
-
-def test_a_missing_caption_is_an_error_or_empty(place, tmp_path):
-    (tmp_path / "bare").mkdir()
-    draw_picture(tmp_path / "bare" / "a.png", (64, 64), 1)
-    bare = {ONE + "folder": str(tmp_path / "bare")}
-    with pytest.raises(UserError, match=r"a\.png: has no caption file"):
-        outcome(parsed(place, bare), tmp_path)
-    assert outcome(parsed(place, bare | {ONE + "missing": "empty"}), tmp_path).losses
-
-
-def test_checkpointing_keeps_fewer_activations_for_the_same_losses(place, outcomes, tmp_path):
-    saved: list[int] = []
-
-    def count(tensor):
-        saved[-1] += tensor.numel()
-        return tensor
-
-    losses = []
-    for checkpointing in (False, True):
-        saved.append(0)
-        with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-            losses.append(outcome(parsed(place, {"train.checkpointing": checkpointing}), tmp_path).losses)
-    assert saved[1] < 0.6 * saved[0]
-    assert losses[1] == pytest.approx(losses[0], rel=1e-5)
-
-
-def test_deterministic_asks_torch_for_reproducible_kernels(place, tmp_path):
-    outcome(parsed(place, {"train.deterministic": True}), tmp_path)
-    assert torch.are_deterministic_algorithms_enabled()
-    outcome(parsed(place, {}), tmp_path)
-    assert not torch.are_deterministic_algorithms_enabled()
-
-
-@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
-def test_the_device_is_the_one_asked_for(place, tmp_path):
-    assert outcome(parsed(place, {"device": "cpu"}), tmp_path).losses
-    with pytest.raises(UserError, match=r"device = 'cuda': this machine has 0 usable GPUs"):
-        outcome(parsed(place, {"device": "cuda"}), tmp_path)
-
-
-def encodings(monkeypatch, method: str) -> list[int]:
-    """How many rows each call of a family's method was given, from now on."""
-    from lorakiln.families.sdxl.model import SDXL
-
-    real, calls = getattr(SDXL, method), []
-
-    def counted(self, rows, *rest):
-        calls.append(len(rows))
-        return real(self, rows, *rest)
-
-    monkeypatch.setattr(SDXL, method, counted)
-    return calls
-
-
-@pytest.mark.parametrize(("where", "times"), [("memory", 4), ("off", 16)])
-def test_cached_latents_are_encoded_once(place, tmp_path, monkeypatch, where, times):
-    calls = encodings(monkeypatch, "encode_pixels")
-    outcome(parsed(place, {"cache.latents": where, "train.epochs": 4}), tmp_path)
-    assert sum(calls) == times
-
-
-def test_latents_on_disk_are_found_again_in_their_folder(place, tmp_path, monkeypatch):
-    calls = encodings(monkeypatch, "encode_pixels")
-    on_disk = {"cache.latents": "disk", "cache.folder": str(tmp_path / "cache")}
-    first = outcome(parsed(place, on_disk), tmp_path)
-    assert sum(calls) == 4 and any((tmp_path / "cache").rglob("*.safetensors"))
-    assert outcome(parsed(place, on_disk), tmp_path).losses == first.losses
-    assert sum(calls) == 4
-
-
-def test_cached_captions_are_encoded_once_as_far_as_the_cap_allows(place, tmp_path, monkeypatch):
-    calls = encodings(monkeypatch, "encode_text")
-    totals = {}
-    for where in ("memory", "off"):
-        before = len(calls)
-        outcome(parsed(place, {"cache.text": where, "train.epochs": 4}), tmp_path)
-        totals[where] = len(calls) - before
-    assert totals["memory"] < totals["off"]
-
-
-def test_the_cap_on_captions_holds(place, outcomes):
-    from lorakiln.runs.text import FrozenText
-    from tests.tiny import tiny_family
-
-    roomy, tight = (FrozenText(tiny_family(), cached=True, megabytes=size) for size in (64, 1))
-    captions = [f"caption {number}" for number in range(80)]
-    for text in (roomy, tight):
-        text.fill(captions)
-    assert roomy.cache.store.used > tight.cache.store.used and tight.cache.store.used <= 2**20
-    assert torch.equal(roomy(captions[:3]).context_BTC, tight(captions[:3]).context_BTC)
-
-
-def test_the_tiny_model_says_nothing_of_its_prediction():
-    """So that the rows on prediction and ztsnr change what is trained, not what is checked."""
-    assert "scheduler" not in json.loads(tiny_metadata()["lorakiln.model_config"]) and "scheduler" not in TINY

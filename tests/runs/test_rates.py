@@ -1,12 +1,15 @@
-"""Which learning rate each trained tensor gets: its part's, times the rules that name it, times LoRA+'s."""
+"""Which learning rate each trained tensor gets: its part's, times the rules that name it, times LoRA+'s.
+
+And widths that were given where they do nothing.
+"""
 
 import pytest
 
 from lorakiln.adapters.inject import inject
 from lorakiln.adapters.spec import AdapterSpec
 from lorakiln.base.errors import UserError
-from lorakiln.base.settings import Optim
-from lorakiln.runs.build import rate_groups
+from lorakiln.base.settings import Adapter, Optim
+from lorakiln.runs.build import idle_widths, rate_groups
 from tests.adapters.models import tiny_unet, unet_names
 
 
@@ -51,3 +54,9 @@ def test_a_pattern_without_a_trained_layer_is_an_error(network):
     rules = [{"pattern": "*attn1*", "factor": 0.5}, {"pattern": "*atn2*", "factor": 0.5}]
     with pytest.raises(UserError, match=r"optim\.rates: the pattern '\*atn2\*' matches no trained layer of unet"):
         rates_of(network, rates=rules)
+
+
+def test_a_whole_lokr_tells_which_of_its_widths_do_nothing():
+    notes = idle_widths(Adapter(kind="lokr", full_matrix=True, alpha=1.0, rank_stabilised=True))
+    assert [note.partition(":")[0] for note in notes] == ["adapter.alpha", "adapter.rank_stabilised"]
+    assert not idle_widths(Adapter(kind="lokr", full_matrix=True)) and not idle_widths(Adapter(kind="lokr", rank=4))
