@@ -3,7 +3,6 @@
 import ast
 import math
 import re
-import shlex
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -138,15 +137,12 @@ def _writable(value: Any) -> bool:
     return value is None or isinstance(value, bool | int | str) or (isinstance(value, float) and math.isfinite(value))
 
 
-def parse_command_line(text: str, prefix: str) -> tuple[dict[str, Given], list[Key]]:
-    """The arguments in a command line such as `--max_grad_norm=0 --network_train_unet_only`, and rows for the rest.
+def parse_command_line(words: list[str], prefix: str) -> tuple[dict[str, Given], list[Key]]:
+    """The arguments in the words of a command line such as `--max_grad_norm=0 --network_train_unet_only`, and rows for
+    the rest.
 
     A row's key is `prefix--name`. A name may be shortened as argparse allows. Where one is given twice the last counts.
     """
-    try:
-        words = shlex.split(text)
-    except ValueError as error:
-        return {}, [Key(prefix.rstrip(":") + ":", text, "invalid", "", f"cannot be split into words: {error}")]
     given: dict[str, Given] = {}
     rows: list[Key] = []
     at = 0

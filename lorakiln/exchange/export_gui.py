@@ -1,6 +1,6 @@
 """A recipe as a kohya_ss GUI preset: keys where the GUI has them, additional_parameters for the rest."""
 
-import shlex
+import re
 from typing import Any
 
 from lorakiln.base.settings import Recipe
@@ -61,8 +61,8 @@ def preset(recipe: Recipe, dataset_file: str = "") -> tuple[dict[str, Any], list
         extra["max_grad_norm"] = 0  # the GUI leaves out a 0
     if recipe.seed == 0:
         extra["seed"] = 0
-    table["additional_parameters"] = words(extra)
-    problems = list(out.problems)
+    table["additional_parameters"], lost = words(extra)
+    problems = [*out.problems, *lost]
     if out.datasets and dataset_file:
         table["dataset_config"] = dataset_file
     elif out.datasets:
@@ -70,17 +70,18 @@ def preset(recipe: Recipe, dataset_file: str = "") -> tuple[dict[str, Any], list
     return dict(sorted(table.items())), problems
 
 
-def words(arguments: dict[str, Any]) -> str:
-    """Arguments as the command line that additional_parameters is."""
-    parts = []
+def words(arguments: dict[str, Any]) -> tuple[str, list[str]]:
+    """(arguments as additional_parameters, a line for each that it cannot hold: the GUI splits at every space)."""
+    parts, lost = [], []
     for name, value in arguments.items():
-        if value is True:
-            parts.append(f"--{name}")
+        values = [] if value is True else [str(one) for one in (value if isinstance(value, list) else [value])]
+        if any(re.search(r'[\s"]', one) or not one for one in values):
+            lost.append(f"--{name} {' '.join(values)}: the GUI has no field for it and splits it at its spaces")
         elif isinstance(value, list):
-            parts.append(f"--{name} {' '.join(shlex.quote(str(one)) for one in value)}")
+            parts.append(" ".join([f"--{name}", *values]))
         else:
-            parts.append(f"--{name}={shlex.quote(str(value))}")
-    return " ".join(parts)
+            parts.append(f"--{name}={values[0]}" if values else f"--{name}")
+    return " ".join(parts), lost
 
 
 def _network(recipe: Recipe, out: Exported, table: dict[str, Any], extra: dict[str, Any]) -> None:

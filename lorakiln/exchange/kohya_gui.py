@@ -128,7 +128,8 @@ def preset(table: Mapping[str, Any]) -> tuple[Sheet, list[str]]:
     keys.noise()
     keys.length()
     keys.rates()
-    given, extra_rows = parse_command_line(str(table.get(EXTRA) or ""), f"{EXTRA}:")
+    # the GUI drops every double quote and splits at spaces, within quotes too
+    given, extra_rows = parse_command_line(str(table.get(EXTRA) or "").replace('"', "").split(), f"{EXTRA}:")
     merged, overridden = overlay(keys.given, given, "additional_parameters")
     if "network_args" in given:
         dropped = [name for name in merged if name.startswith(PREFIX)]

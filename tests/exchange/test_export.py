@@ -119,7 +119,7 @@ def test_the_command_is_one_that_sd_scripts_can_read():
         export(recipe(adapter={"conv_rank": 4}, optim={"name": "prodigy", "lr": 1.0, "options": {"d_coef": 2.0}}))
     )
     words = shlex.split(text.replace("\\\n", " "))
-    given, wrong = parse_command_line(shlex.join(words[words.index("sdxl_train_network.py") + 1 :]), "")
+    given, wrong = parse_command_line(words[words.index("sdxl_train_network.py") + 1 :], "")
     assert not wrong
     assert given["network_args"].read == ["conv_dim=4", "conv_alpha=1.0"]
     assert given["optimizer_args"].read == ["d_coef=2.0"] and given["unet_lr"].read == 1.0
@@ -171,6 +171,16 @@ def test_ranks_of_blocks_and_of_their_convolutions_become_kohyas_lists():
     out = export(recipe(adapter={"rank": 16, "conv_rank": 8, "ranks": ranks}))
     dims, convs = (out.network[name].split(",") for name in ("block_dims", "conv_block_dims"))
     assert (dims[15], dims[14], convs[15], convs[14]) == ("4", "16", "3", "8") and len(dims) == len(convs) == 23
+
+
+def test_the_gui_cannot_hold_an_argument_with_spaces():
+    named = {"folder": "img", "resolution": 1024, "keep_separator": "|||"}
+    table, problems = preset(recipe(dataset=[named | {"prefix": "zzz"}]))
+    assert "--caption_prefix=zzz" in table["additional_parameters"]
+    assert "--keep_tokens_separator=|||" in table["additional_parameters"]
+    assert not [line for line in problems if "--" in line and "v model" not in line]
+    table, problems = preset(recipe(dataset=[named | {"prefix": "zzz girl"}]))
+    assert "zzz girl" not in table["additional_parameters"] and any("--caption_prefix" in line for line in problems)
 
 
 def test_long_captions_stay_as_long_as_sd_scripts_can_read():

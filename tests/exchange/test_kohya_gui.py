@@ -69,9 +69,15 @@ def test_an_unknown_argument_in_additional_parameters_is_invalid(take):
     assert rows["additional_parameters:--sdpa"].fate == "invalid"
 
 
-def test_a_command_line_that_cannot_be_split_is_invalid(take):
-    _, rows = take(additional_parameters='--optimizer_args "weight_decay=0.1')
-    assert any(row.fate == "invalid" and "cannot be split" in row.why for row in rows.values())
+def test_quotes_hold_nothing_together_in_additional_parameters(take):
+    recipe, rows = take(
+        optimizer="Prodigy",
+        additional_parameters='--optimizer_args "weight_decay=0.1 d_coef=2 --training_comment "a b"',
+    )
+    assert recipe["optim"]["options"] == {"weight_decay": 0.1, "d_coef": 2}
+    assert rows["additional_parameters:--training_comment"].fate == "invalid"
+    recipe, _ = take(additional_parameters=r"--network_weights=D:\\loras\\a.safetensors")
+    assert recipe["init"] == r"D:\\loras\\a.safetensors"
 
 
 def test_max_train_epochs_then_max_train_steps_then_epoch_decide(take):
