@@ -58,7 +58,13 @@ def read_config(table: Mapping[str, Any], *, tool: str = "sd-scripts") -> tuple[
     rows: list[Key] = []
     flat = flatten(table)
     for path, value in flat.items():
-        name = path.rpartition(".")[2]
+        *outer, name = path.split(".")
+        if len(outer) > 1 and outer[-1] in ARGUMENTS and name not in ARGUMENTS:
+            rows.append(Key(path, value, "invalid", "", f"{outer[-1]} is no table; {tool} stops"))
+            continue
+        if len(outer) > 1:
+            rows.append(Key(path, value, "no-effect", "", f"{tool} looks into one level of tables, no deeper"))
+            continue
         if name not in ARGUMENTS:
             hint = nearest(name, ARGUMENTS) if nearest(name, ARGUMENTS).startswith("; did") else ""
             rows.append(Key(path, value, "no-effect", "", f"{tool} knows no such argument and passes over it{hint}"))
