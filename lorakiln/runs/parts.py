@@ -37,17 +37,18 @@ class Parts:
     text: FrozenText | None  # None: the text encoders are trained, so nothing of theirs is kept
     samples: list[Request]
     heldout: tuple[Example, ...] = ()
-    _hash: Future[str] = field(init=False)
+    _hash: Future[str] | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
-        reader = ThreadPoolExecutor(1, "hash")  # 7 GB take seconds, which the pictures take too
-        self._hash = reader.submit(self.family.digest)
-        reader.shutdown(wait=False)
+        if self.world.leads:  # it writes the hash; 7 GB take seconds, which the pictures take too
+            reader = ThreadPoolExecutor(1, "hash")
+            self._hash = reader.submit(self.family.digest)
+            reader.shutdown(wait=False)
 
     @property
     def base_hash(self) -> str:
         """The digest of the base's weights."""
-        return self._hash.result()
+        return self._hash.result() if self._hash else self.family.digest()
 
     @cached_property
     def basis(self) -> Basis:

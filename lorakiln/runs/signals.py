@@ -33,6 +33,6 @@ class Signals:
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         name = signal.Signals(number).name
-        if self._caught or not self.patient:
+        before, self._caught = self._caught, self._caught or name
+        if before or not self.patient:
             raise Interrupted(name)
-        self._caught = name

@@ -22,6 +22,7 @@ from lorakiln.runs.signals import Interrupted, Signals
 from lorakiln.sample.generate import Request
 from lorakiln.sample.grid import save_png
 from lorakiln.train.learner import Learner
+from tests.cli.verbs import kiln
 from tests.runs.conftest import events
 
 # everything that remembers: DoRA's norms, masks, two optimizers' worth of state, sums over batches, mirrored pictures
@@ -127,6 +128,15 @@ def test_half_precision_trains_on_any_device(go):
     told = events(go(train={"precision": "fp16", "steps": 2}))
     assert all((one["grad_norm"] is None) == one.get("skipped", False) for one in told)
     assert "Infinity" not in str(told)
+
+
+def test_a_full_gpu_is_one_line_whatever_was_asked_for(monkeypatch, capsys):
+    def draw_order(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("lorakiln.runs.drawing.draw_order", draw_order)
+    code, said = kiln(capsys, "sample", "--base", "starter", "--prompt", "a cat")
+    assert code == 2 and "the GPU's memory is full" in said.err and said.err.count("\n") == 1
 
 
 def test_the_grid_leaves_out_what_another_prompt_drew(tmp_path):
