@@ -9,6 +9,7 @@ from lorakiln import families
 from lorakiln.adapters.files.read import read
 from lorakiln.base.errors import UserError
 from lorakiln.cli import app
+from lorakiln.cli.lora import _step
 from lorakiln.runs import lora_files
 from lorakiln.runs.drawing import load_lora
 from lorakiln.sample.generate import Request, draw_latents
@@ -101,6 +102,12 @@ def test_diffusers_names_and_back(lora, base, tmp_path):  # noqa: F811
     assert all(second[key] == third[key] == first[key] for key in kept)
     assert {key for key in second.keys() - kept if "sshs" not in key} == {"format", "lora_adapter_metadata"}
     assert third.keys() == first.keys() and third["ss_network_dim"] == "4"
+
+
+def test_a_step_of_a_files_history_is_one_line():
+    sources = [{"title": "emoji", "hash": "9a", "strength": 0.5}, {"title": "", "hash": "1f", "strength": 1.0}]
+    assert _step({"verb": "merge", "of": sources, "rank": 8}) == "merge of emoji at 0.5, 1f at 1.0; rank 8"
+    assert _step({"verb": "resize", "of": "9a", "energy": 0.9}) == "resize; energy 0.9"
 
 
 def test_no_file_is_overwritten_unasked(lora, tmp_path):
