@@ -63,7 +63,6 @@ class DatasetSpec:
     masks: Path | Literal["", "alpha"] = ""
     weight: float = 1.0
     folder_names: bool = True
-    folder_names: bool = True
 
 
 @dataclass(frozen=True, slots=True)
