@@ -15,3 +15,8 @@ def nearest(word: str, choices: Iterable[str]) -> str:
     if close:
         return f"; did you mean '{close[0]}'?"
     return f"; choose from {', '.join(choices)}"
+
+
+def shown(name: str) -> str:
+    """A file name on one line: line breaks and bytes that are no text are written as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)

@@ -12,7 +12,7 @@ from rich.console import Console
 from typer.exceptions import Abort, TyperException
 
 from lorakiln import __version__
-from lorakiln.base.errors import UserError
+from lorakiln.base.errors import UserError, shown
 from lorakiln.cli import (
     advise,
     compare,
@@ -71,4 +71,4 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _complain(line: str) -> None:
-    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(f"kiln: {line}")
+    Console(stderr=True, soft_wrap=True, highlight=False, markup=False, emoji=False).print(f"kiln: {shown(line)}")

@@ -228,8 +228,8 @@ def vars_of(moved: Any) -> dict[str, str]:
 
 
 def _undo(folder: Path, as_json: bool) -> None:
+    from lorakiln.base.errors import shown
     from lorakiln.curate import act
-    from lorakiln.curate.picture import shown
 
     back, remarks = act.undo(folder)
     if as_json:
@@ -246,7 +246,7 @@ def _print(look: Look, values: dict[str, Any]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from lorakiln.curate.picture import shown
+    from lorakiln.base.errors import shown
 
     scan, findings = look.scan, look.findings
     copies = sum(len(group.copies) for group in findings.duplicates.groups)

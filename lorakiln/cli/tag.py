@@ -78,7 +78,7 @@ def tag(
     plan = Plan(model, limits, existing, _captioner(captioner), sentences, wanted, count)
     with _session(whole, f"kiln tag {folder}" + (f" --tagger {tagger}" if tagger else ""), preview) as session:
         with TerminalReporter(as_json) as reporter:
-            outcome = run(whole, plan, _keep(whole, session), lambda stage: _advance(reporter, stage))
+            outcome = run(whole, plan, _keep(whole, session), reporter.steps)
         notes = [f"tagger {model.folder} on {model.provider}"] if model else []
         notes += [*whole.warnings, *outcome.failed, *_remarks(whole, outcome, plan)]
         more = {"keep_tokens": wanted.keep_tokens if wanted else 0, "sentences": outcome.told}
@@ -228,19 +228,6 @@ def _remarks(whole: "Set", outcome: "Outcome", plan: "Plan") -> Generator[str]:
         yield f"max_tokens = {plan.rules.max_tokens}: {outcome.cut} captions lost their last tags: {most}{more}"
 
 
-def _advance(reporter: Any, stage: str) -> Any:
-    """A callback (done, total) for progress that comes in batches."""
-    one, before = reporter.steps(stage), 0
-
-    def show(done: int, total: int) -> None:
-        nonlocal before
-        for step in range(before + 1, done + 1):
-            one(step, total)
-        before = done
-
-    return show
-
-
 def _count() -> Any:
     """Tokens of a text, as SDXL's encoders count them."""
     from lorakiln.families.sdxl.text import tokenizer
@@ -323,7 +310,7 @@ def _finish(
 
 def _line(text: str) -> str:
     """One line for the terminal: line breaks, control characters and bytes that are no text become escapes."""
-    from lorakiln.curate.picture import shown
+    from lorakiln.base.errors import shown
 
     return shown(text)
 

@@ -18,11 +18,11 @@ import numpy as np
 from PIL import Image
 
 from lorakiln.base import files, images
-from lorakiln.base.errors import UserError
+from lorakiln.base.errors import UserError, shown
 from lorakiln.base.files import atomic, disk_errors, write_text
 from lorakiln.base.walk import REJECTED
 from lorakiln.curate.index import FOLDER
-from lorakiln.curate.picture import COMPANIONS, shown
+from lorakiln.curate.picture import COMPANIONS
 
 MANIFEST = "manifest.json"
 _WORDS = (".txt", ".caption", ".cap", ".tags")  # what a cut copy gets too; other tools' caches are of the whole picture

@@ -73,8 +73,3 @@ class Refused:
     name: str
     reason: str
     tried: bool = True
-
-
-def shown(name: str) -> str:
-    """A file name on one line: line breaks and bytes that are no text are written as escapes."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in name)

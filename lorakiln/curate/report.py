@@ -5,10 +5,11 @@ from typing import Any
 
 import numpy as np
 
+from lorakiln.base.errors import shown
 from lorakiln.base.html import bars, escape, figure, page
 from lorakiln.base.records import Crop
 from lorakiln.curate.advice import Advice, Findings
-from lorakiln.curate.picture import Picture, shown
+from lorakiln.curate.picture import Picture
 from lorakiln.curate.scan import Scan
 
 _MOST_SHOWN = 400  # thumbnails a page: each is some 7 KB

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lorakiln.base import images, walk
-from lorakiln.base.errors import UserError
+from lorakiln.base.errors import UserError, shown
 from lorakiln.curate import measure
 from lorakiln.curate.candidates import Report, quiet
 from lorakiln.curate.index import Index
-from lorakiln.curate.picture import COMPANIONS, Picture, Refused, shown
+from lorakiln.curate.picture import COMPANIONS, Picture, Refused
 
 _STORED = 64  # files between two writes of the index
 

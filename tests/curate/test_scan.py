@@ -12,11 +12,10 @@ import pytest
 from PIL import Image
 
 from lorakiln.base import images
-from lorakiln.base.errors import UserError
+from lorakiln.base.errors import UserError, shown
 from lorakiln.curate import duplicates
 from lorakiln.curate.compare import Relation
 from lorakiln.curate.index import FILE, FOLDER, Index
-from lorakiln.curate.picture import shown
 from lorakiln.curate.scan import scan
 from tests.curate.pictures import save, scene
 

@@ -25,11 +25,11 @@ def loose_trigger(case: Case) -> Said | None:
     return None
 
 
-@rule("K009", "warning", "sentences cut up and shuffled", "S5", "S7", safe=True)
+@rule("K009", "warning", "shuffling of sentences, which stay whole", "S5", "S7", safe=True)
 def shuffled_prose(case: Case) -> Said | None:
     for number, table in enumerate(case.recipe.dataset):
         if table.shuffle and case.pictures and kind_of(case.pictures.written(number)) == "prose":
-            text = f"{table.folder}: its captions are sentences; shuffling tears them at every comma"
+            text = f"{table.folder}: its captions are sentences, which stay whole: dataset.shuffle changes nothing"
             return Said(text, {f"dataset.{number}.shuffle": False})
     return None
 
