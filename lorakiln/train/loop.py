@@ -53,6 +53,7 @@ class Loop:
     begin_epoch: Callable[[int], None] = lambda epoch: None
     read_every: int = 1  # steps between looks at the loss; each look makes a GPU wait
     saved: int = 0
+    _skipped: int = 0
     _unread: list[tuple[Moment, Tensor, Update]] = field(default_factory=list)
 
     def begin(self) -> Stop | None:
@@ -73,6 +74,8 @@ class Loop:
             self._one_step(moment)
             stop, saves = self._run_hooks(moment)
             stop = None if moment.ends_run else _agreed(stop or self.stop_asked())
+            if moment.ends_run:
+                self._refuse_untrained(moment)
             if saves or stop or moment.ends_run or time.monotonic() - saved_at >= self.state_seconds:
                 self._check(moment)
                 self.save_state(number)
@@ -105,6 +108,7 @@ class Loop:
                 raise self._broken(moment, f"the loss is {loss}")
             if not math.isfinite(norm) and not update.skipped:
                 raise self._broken(moment, f"the gradient's norm is {norm}")
+            self._skipped += update.skipped
             lr = {name: float(rate) for name, rate in update.rates.items()}
             told = {"grad_norm": None, "skipped": True} if update.skipped else {"grad_norm": norm}
             self.log.write("step", moment.step, epoch=moment.epoch, loss=loss, lr=lr, **told)
@@ -115,6 +119,11 @@ class Loop:
         self.read_losses()
         if not self.learner.finite():
             raise self._broken(moment, "the weights are no longer finite")
+
+    def _refuse_untrained(self, moment: Moment) -> None:
+        self.read_losses()
+        if self._skipped == self.plan.steps:
+            raise self._broken(moment, "the gradients of every step overflowed in fp16, so nothing was trained,")
 
     def _broken(self, moment: Moment, what: str) -> UserError:
         rates = ", ".join(f"{name} {rate:g}" for name, rate in self.learner.rates(moment.step).items())

@@ -21,7 +21,9 @@ from lorakiln.runs.samples import draw_grid, path
 from lorakiln.runs.signals import Interrupted, Signals
 from lorakiln.sample.generate import Request
 from lorakiln.sample.grid import save_png
+from lorakiln.train.events import read_events
 from lorakiln.train.learner import Learner
+from lorakiln.train.scale import LossScale
 from tests.cli.verbs import kiln
 from tests.runs.conftest import events
 
@@ -128,6 +130,14 @@ def test_half_precision_trains_on_any_device(go):
     told = events(go(train={"precision": "fp16", "steps": 2}))
     assert all((one["grad_norm"] is None) == one.get("skipped", False) for one in told)
     assert "Infinity" not in str(told)
+
+
+def test_a_run_whose_every_step_overflowed_is_no_success(go, monkeypatch, tmp_path):
+    monkeypatch.setattr("lorakiln.runs.build.LossScale", lambda: LossScale(factor=2.0**120))
+    with pytest.raises(UserError, match=r"step 2: the gradients of every step overflowed in fp16.*no state was saved"):
+        go(train={"precision": "fp16", "steps": 2})
+    skipped = [one for one in read_events(tmp_path / "runs" / "a" / "events.jsonl") if one["event"] == "step"]
+    assert [(one["grad_norm"], one["skipped"]) for one in skipped] == [(None, True)] * 2
 
 
 def test_a_full_gpu_is_one_line_whatever_was_asked_for(monkeypatch, capsys):
