@@ -2,7 +2,6 @@
 
 import ast
 import json
-import tomllib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -147,9 +146,12 @@ def _own(table: Mapping[str, Any]) -> tuple[Sheet, list[str]]:
     """A LoRA that Kiln wrote carries its whole recipe."""
     sheet = Sheet({}, {})
     try:
-        sheet.recipe = parse(tomllib.loads(str(table["lorakiln.recipe"])), "lorakiln.recipe").model_dump()
-    except tomllib.TOMLDecodeError as error:
-        raise UserError(f"lorakiln.recipe: is no TOML ({error})") from None
+        recipe = json.loads(str(table["lorakiln.recipe"]))
+    except json.JSONDecodeError as error:
+        raise UserError(f"lorakiln.recipe: is no JSON ({error})") from None
+    if not isinstance(recipe, dict):
+        raise UserError(f"lorakiln.recipe: must be a JSON object, not {type(recipe).__name__}")
+    sheet.recipe = parse(recipe, "lorakiln.recipe").model_dump()
     to = ", ".join(sheet.recipe)
     rows = [Key("lorakiln.recipe", table["lorakiln.recipe"], "mapped", to, "the whole recipe")]
     rows += [Key(key, text, "no-effect", "", "the recipe in lorakiln.recipe says it")

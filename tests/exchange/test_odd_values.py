@@ -140,4 +140,4 @@ def test_an_odd_argument_on_the_command_line_ends_nothing(line, tmp_path):
 
 def test_a_fault_of_kilns_own_recipe_is_an_error(tmp_path):
     with pytest.raises(UserError, match=r"lorakiln.recipe: train.batch = 0"):
-        KINDS["LoRA header"]({"lorakiln.recipe": 'base = "b"\n[train]\nbatch = 0\n[[dataset]]\nfolder = "f"\n'})
+        KINDS["LoRA header"]({"lorakiln.recipe": '{"base": "b", "train": {"batch": 0}, "dataset": [{"folder": "f"}]}'})
