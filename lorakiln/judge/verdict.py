@@ -79,7 +79,8 @@ class Measured:
         strengths = [0.0, *sorted(self.curve)]
         pictures = len(next(iter(self.curve.values()), ()))
         table = np.array([[0.0] * pictures, *(self.curve[strength] for strength in strengths[1:])])
-        return [float(np.interp(self.top()[0], strengths, gains)) for gains in table.T]
+        best, _ = self.top()
+        return [float(np.interp(best, strengths, gains)) for gains in table.T]
 
     def short_of(self, other: "Measured") -> bool:
         """Whether it gains less than `ENOUGH` of what the other does, each at its best, beyond the pictures' noise.

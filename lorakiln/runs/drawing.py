@@ -64,7 +64,7 @@ def draw_order(order: Order, on_step: Callable[[int, int], None] | None = None) 
     pictures = draw(family, wanted, on_step=on_step)
     loras = " ".join(f"{path.name}:{strength:g}" for path, strength in order.loras)
     for picture, request, path in zip(pictures, wanted, targets, strict=False):
-        save_png(picture, path, _facts(request, order.base, loras))
+        save_png(picture, path, request.facts() | {"base": Path(order.base).name, "loras": loras})
     if len(wanted) > 1:
         _write_grid(order, pictures, wanted, targets[-1])
     return targets
@@ -112,9 +112,3 @@ def _write_grid(order: Order, pictures: list[Image.Image], wanted: list[Request]
         else []
     )
     save_png(grid(rows, titles, columns), path, {"base": order.base})
-
-
-def _facts(request: Request, base: str, loras: str) -> dict[str, str]:
-    """What a PNG says of itself."""
-    facts = {name: getattr(request, name) for name in Request.__dataclass_fields__}
-    return {name: str(value) for name, value in facts.items()} | {"base": Path(base).name, "loras": loras}
