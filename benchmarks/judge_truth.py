@@ -8,21 +8,20 @@ N pictures, H and W height and width, F features.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 
-DRIFT_WEIGHT, COPY_WEIGHT = 0.25, 0.5
+from lorakiln.judge.look import energy_distance
+
+DRIFT_WEIGHT, COPY_WEIGHT = 0.1, 0.5
 MOST = 5.0  # deviations beyond which a feature is just as wrong
 CHANCE = 0.01  # share of unseen pictures that lie as near to a training picture by chance alone
 UNDER, BAKED, SLIGHTLY = 1.1, 0.85, 0.5  # best strengths between which a checkpoint is called what it is called
 ENOUGH = 0.95  # of the best that the run can do
 SHORT = 0.75  # of it: a checkpoint that reaches less, before the best one, has not got there yet
-NOTHING, HARM = (
-    0.1,
-    -0.25,
-)  # a best Q below the one is noise; a Q at full strength below the other is worse than the base
-STRENGTHS = (0.3, 0.45, 0.6, 0.75, 0.9, 1.0, 1.1, 1.25, 1.5)
+LITTLE = 1 / 3  # of the best that any run of the style reached: less, turned up, is not the style yet
+STRENGTHS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.4)
+ALIKE = 0.05  # of that best: strengths whose Q lies no further below the top are as good as the top
 
 
 @dataclass(frozen=True)
@@ -63,27 +62,9 @@ def features(pictures_NHWC: np.ndarray) -> np.ndarray:
     return np.concatenate([*moments, np.sqrt(colours), np.sqrt(edges), np.stack(detail, 1)], axis=1)
 
 
-def discrepancy(one_NF: np.ndarray, other_NF: np.ndarray) -> float:
-    """The energy distance of two samples (Szekely & Rizzo 2013), unbiased for any number; 0 of one distribution.
-
-    Linear in the distances, so that a few drawings that fell apart weigh no more than they should: with the cubic
-    kernel of KID they made the sample seem nearer than the unseen pictures are to themselves.
-    """
-    if min(len(one_NF), len(other_NF)) < 2:
-        raise ValueError("a discrepancy needs two pictures on either side")
-
-    def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.linalg.norm(a[:, None] - b[None], axis=2) / a.shape[1] ** 0.5
-
-    def inside(a: np.ndarray) -> float:
-        return float(apart(a, a).sum() / (len(a) * (len(a) - 1)))
-
-    return 2 * float(apart(one_NF, other_NF).mean()) - inside(one_NF) - inside(other_NF)
-
-
 def similarity(drawn_NF: np.ndarray, base_NF: np.ndarray, unseen_NF: np.ndarray) -> float:
     """1: drawn as the unseen pictures are; 0: no nearer to them than what the base draws of the same prompts."""
-    return 1 - discrepancy(drawn_NF, unseen_NF) / max(discrepancy(base_NF, unseen_NF), 1e-9)
+    return 1 - energy_distance(drawn_NF, unseen_NF) / max(energy_distance(base_NF, unseen_NF), 1e-9)
 
 
 def drift(drawn_NF: np.ndarray, base_NF: np.ndarray, other_seed_NF: np.ndarray) -> float:
@@ -116,45 +97,45 @@ def _small(pictures_NHWC: np.ndarray) -> np.ndarray:
 def quality(like: float, drifted: float, copies: float) -> float:
     """Q(t): likeness to what was never seen, less drift beyond what another seed does, and copying beyond chance.
 
-    A style is meant to change how everything is drawn, so drift as such is no fault: counted in full it made the
-    weakest strength the best one, whatever had been learned.
+    A style is meant to change how everything is drawn, so drift as such is no fault. It also comes first: LoRAs that
+    had learned next to nothing drifted by two seeds, and a quarter of that made the weakest strength their best one.
     """
     return like - DRIFT_WEIGHT * max(0.0, drifted - 1) - COPY_WEIGHT * max(0.0, copies - CHANCE)
 
 
-def best(curve: Mapping[float, float]) -> tuple[float, float]:
-    """(strength, Q) at the top of a curve, between its points as a parabola through the highest three has it."""
-    strengths = sorted(curve)
-    at = max(range(len(strengths)), key=lambda n: curve[strengths[n]])
-    if at in (0, len(strengths) - 1):
-        return strengths[at], curve[strengths[at]]
-    xs = np.array(strengths[at - 1 : at + 2])
-    a, b, c = np.polyfit(xs, [curve[x] for x in xs], 2)
-    if a > -1e-12:  # flat
-        return strengths[at], curve[strengths[at]]
-    top = -b / (2 * a)
-    return float(top), float(a * top**2 + b * top + c)
+def best(curve: Mapping[float, float]) -> float:
+    """The highest Q of a curve. Strength 0 is the base, whose Q is 0."""
+    return max(0.0, *curve.values())
 
 
-def word(curve: Mapping[float, float], run_best: float, rising: bool = False) -> str:
-    """The right word for a checkpoint, from its curve of Q over strengths and Q*, the best of its run.
+def as_good(curve: Mapping[float, float], reach: float) -> tuple[float, float]:
+    """The lowest and the highest strength whose Q lies at most `reach` below the best, between points as the straight
+    line has it."""
+    points = [(0.0, 0.0), *sorted(curve.items())]
+    grid = np.arange(0, points[-1][0] + 1e-9, 0.01)
+    good = grid[np.interp(grid, *zip(*points, strict=True)) >= best(curve) - reach - 1e-9]
+    return round(float(good.min()), 2), round(float(good.max()), 2)
 
-    `rising`: the run's best checkpoint comes after this one. Where little has been learned yet the curve is flat, and
-    which strength is its best is chance; that it falls short and training on mends it is not.
+
+def word(curve: Mapping[float, float], run_best: float, style_best: float, rising: bool = False) -> str:
+    """The right word for a checkpoint, from its curve of Q over strengths.
+
+    `run_best` is Q*, the best of its run, and `style_best` that of all runs of the style; `rising`: the run's best
+    checkpoint comes after this one. Which strength is the very best is chance where a curve is flat, so a checkpoint is
+    as strong as the strengths that are as good as its best allow.
     """
-    strength, most = best(curve)
-    harmful = float(np.interp(1.0, sorted(curve), [curve[each] for each in sorted(curve)])) < HARM
-    if strength > UNDER or (most < NOTHING and not harmful) or (rising and most < SHORT * run_best and not harmful):
+    most, (low, high) = best(curve), as_good(curve, ALIKE * style_best)
+    if low > UNDER:
         return "underbaked"
-    if strength >= BAKED:
-        return "baked"
-    enough = most >= max(NOTHING, ENOUGH * run_best)
-    return "slightly overbaked" if strength >= SLIGHTLY and enough else "overbaked"
+    if high >= BAKED:
+        short = most < LITTLE * style_best or (rising and most < SHORT * run_best)
+        return "underbaked" if short else "baked"
+    enough = high >= SLIGHTLY and most >= max(ENOUGH * run_best, LITTLE * style_best)
+    return "slightly overbaked" if enough else "overbaked"
 
 
-def words(curves: Sequence[Mapping[float, float]]) -> list[str]:
+def words(curves: Sequence[Mapping[float, float]], style_best: float) -> list[str]:
     """The right words for the checkpoints of one run, in the order of their training."""
-    assert all(a < b for a, b in pairwise(STRENGTHS))
-    tops = [best(curve)[1] for curve in curves]
+    tops = [best(curve) for curve in curves]
     peak = tops.index(max(tops))
-    return [word(curve, tops[peak], rising=at < peak) for at, curve in enumerate(curves)]
+    return [word(curve, tops[peak], style_best, rising=at < peak) for at, curve in enumerate(curves)]

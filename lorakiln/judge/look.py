@@ -1,0 +1,94 @@
+"""How pictures are drawn, in the eyes of the base itself: what its UNet makes of them, channel by channel.
+
+Means and deviations of feature maps are what style transfer takes a style to be (Huang & Belongie 2017). A base that
+learned to draw has such features, so no other model is needed. N pictures, F features.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from lorakiln.base import images
+from lorakiln.base.records import Size
+from lorakiln.data.buckets import Buckets
+from lorakiln.diffusion.noise import slot_noise
+from lorakiln.diffusion.objective import Objective
+from lorakiln.families.family import Family, TextStates
+
+BATCH = 8  # pictures at once
+NOISE = 0.1  # of the schedule: how much noise is laid over a picture; hardly any, since it is the drawing that counts
+MOST = 5.0  # deviations beyond which a feature is just as wrong
+
+
+@torch.no_grad()
+def features(family: Family, pictures: Sequence[Image.Image]) -> np.ndarray:
+    """(N, F): means and log deviations of the channels that the UNet's blocks on the way down, and the middle, put out.
+
+    Pictures are those of one size, the base's square. The UNet must be the base's own, with no LoRA on it.
+    """
+    text = family.encode_text(family.tokenize([""]))
+    rows = [
+        _features(family, pictures[start : start + BATCH], text) for start in range(0, len(pictures), BATCH)
+    ]  # fmt: skip
+    return np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+
+
+def _features(family: Family, pictures: Sequence[Image.Image], text: TextStates) -> np.ndarray:
+    side = Size(family.resolution, family.resolution)
+    crops = [Buckets(side, enabled=False).fit(side)] * len(pictures)
+    pixels_BCHW = torch.stack([
+        torch.as_tensor(images.to_pixels(one, crop)) for one, crop in zip(pictures, crops, strict=True)
+    ])  # fmt: skip
+    latent_BCHW = family.scale(family.encode_pixels(pixels_BCHW).mean_BCHW)
+    timestep_B = torch.full((len(pictures),), int(NOISE * family.schedule.num_timesteps))
+    noise_BCHW = slot_noise(latent_BCHW.shape[1:], 0, 0, [0], use="look").expand_as(latent_BCHW)
+    task = Objective(family.schedule).make(latent_BCHW, noise_BCHW, timestep_B)
+    same = TextStates(
+        *(states.expand(len(pictures), *states.shape[1:]) for states in (text.context_BTC, text.pooled_BC))
+    )
+    found: list[Tensor] = []
+
+    def keep(_module: nn.Module, _inputs: object, output: Tensor | tuple[Tensor, ...]) -> None:
+        map_BCHW = (output[0] if isinstance(output, tuple) else output).float()
+        found.extend((map_BCHW.mean((2, 3)), (map_BCHW.std((2, 3)) + 1e-4).log()))
+
+    hooks = [block.register_forward_hook(keep) for block in (*family.unet.down_blocks, family.unet.mid_block)]
+    try:
+        family.predict(task.noised_BCHW, timestep_B, same, family.conditioning(crops))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return torch.cat(found, dim=1).cpu().numpy()
+
+
+def similarity(drawn_NF: np.ndarray, base_NF: np.ndarray, set_NF: np.ndarray) -> float | None:
+    """1: drawn as the set's pictures are; 0: no nearer to them than what the base draws of the same prompts.
+
+    None where there are not two of each to compare.
+    """
+    if min(map(len, (drawn_NF, base_NF, set_NF))) < 2:
+        return None
+    middle, spread = set_NF.mean(0), set_NF.std(0) + 1e-6
+    drawn, base, own = (np.clip((each - middle) / spread, -MOST, MOST) for each in (drawn_NF, base_NF, set_NF))
+    return 1 - energy_distance(drawn, own) / max(energy_distance(base, own), 1e-9)
+
+
+def energy_distance(one_NF: np.ndarray, other_NF: np.ndarray) -> float:
+    """That of two samples (Szekely & Rizzo 2013), unbiased for any number; 0 of one distribution.
+
+    Linear in the distances, so that a few drawings that fell apart weigh no more than they should: with the cubic
+    kernel of KID they made the sample seem nearer than unseen pictures are to themselves. ValueError without two each.
+    """
+    if min(len(one_NF), len(other_NF)) < 2:
+        raise ValueError("an energy distance needs two pictures on either side")
+
+    def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+        return np.stack([np.linalg.norm(b - row, axis=1) for row in a]) / a.shape[1] ** 0.5
+
+    def inside(a: np.ndarray) -> float:
+        return float(apart(a, a).sum() / (len(a) * (len(a) - 1)))
+
+    return 2 * float(apart(one_NF, other_NF).mean()) - inside(one_NF) - inside(other_NF)
