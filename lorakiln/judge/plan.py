@@ -33,12 +33,13 @@ class Plan:
         return losses + 2 * self.steps * (base + own)
 
 
+DRAWN = (0.4, 0.6, 0.8, 1.0, 1.2, 1.4)
 PLANS = (
-    Plan(24, 20, 20, STRENGTHS, 3, 8, 4, 3, (0.4, 0.6, 0.8, 1.0, 1.2), 25),
-    Plan(16, 16, 12, STRENGTHS, 3, 6, 4, 2, (0.4, 0.6, 0.8, 1.0, 1.2), 20),
-    Plan(12, 12, 8, STRENGTHS, 2, 4, 3, 2, (0.6, 0.8, 1.0), 16),
-    Plan(9, 8, 6, STRENGTHS, 2, 4, 2, 1, (0.6, 1.0), 12),
-    Plan(9, 6, 4, (0.3, 0.6, 0.8, 1.0, 1.3), 2, 2, 2, 1, (0.6, 1.0), 10),
+    Plan(24, 20, 20, STRENGTHS, 3, 16, 4, 3, DRAWN, 20),
+    Plan(16, 16, 12, STRENGTHS, 3, 12, 4, 2, DRAWN, 14),
+    Plan(12, 12, 8, STRENGTHS, 3, 12, 4, 1, DRAWN, 8),
+    Plan(9, 8, 6, STRENGTHS, 2, 8, 2, 1, (0.6, 1.0, 1.4), 8),
+    Plan(9, 6, 4, (0.3, 0.6, 0.8, 1.0, 1.3), 2, 4, 2, 1, (0.6, 1.0), 8),
     Plan(6, 4, 4, (0.3, 0.6, 0.8, 1.0, 1.3), 1, 2, 1, 1, (1.0,), 8),
 )  # fmt: skip
 
@@ -62,7 +63,8 @@ def spread(count: int, most: int) -> list[int]:
 
 
 def finalists(gains: Sequence[float], most: int) -> list[int]:
-    """Which checkpoints are worth drawing with, in order: the last, which is what lies there, and the best others."""
+    """Which checkpoints are worth drawing with, in order: the last, which is what lies there; the best other; and then
+    those furthest from any drawn, since what drawings show of one is taken to hold between it and the next."""
 
     def rank(n: int) -> tuple[bool, float]:
         return gains[n] == gains[n], gains[n]  # what is not a number comes last
@@ -71,4 +73,8 @@ def finalists(gains: Sequence[float], most: int) -> list[int]:
     others = sorted(range(last), key=rank, reverse=True)
     if most == 1 and others:
         return [max(last, others[0], key=rank)]
-    return sorted([last, *others][:most])
+    chosen = [last, *others[:1]][:most]
+    while len(chosen) < min(most, len(gains)):
+        left = [n for n in others if n not in chosen]
+        chosen.append(max(left, key=lambda n: min(abs(n - one) for one in chosen)))
+    return sorted(chosen)

@@ -28,9 +28,13 @@ STRENGTHS = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5)
 
 @dataclass(frozen=True, slots=True)
 class Drawn:
-    """What drawings of one checkpoint at one strength showed; None: not measured. As in `likeness` and `copying`."""
+    """What drawings of one checkpoint at one strength showed; None: not measured.
+
+    `style` is `look.similarity`; the others are those of `copying` and `likeness`.
+    """
 
     copied: float | None = None
+    style: float | None = None
     fidelity: float | None = None
     following: float | None = None
     base_following: float | None = None

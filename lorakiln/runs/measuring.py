@@ -4,6 +4,7 @@ import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import cycle, islice
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from lorakiln.base import images
 from lorakiln.base.errors import UserError
 from lorakiln.base.records import Size
 from lorakiln.data.buckets import Buckets
-from lorakiln.judge import likeness
+from lorakiln.judge import likeness, look
 from lorakiln.judge.cell import Cell
 from lorakiln.judge.copying import Gallery, copied_share
 from lorakiln.judge.heldout import HeldOut, bands, denoising_losses, gains, memorising, read_held_out
@@ -33,6 +34,7 @@ from lorakiln.tag.captions import parse
 from lorakiln.tag.tagger import Tagger
 
 BATCH = 8
+SEEN = 40  # pictures of the set, besides the held-out ones, that drawings are held against
 # what hardly any set is about, in words that every base knows
 PLAIN = ("house, tree, white background", "dog, grey background", "automobile, street", "apple, table, fruit")
 
@@ -148,7 +150,8 @@ def _draw_finalists(
     """Add drawings and what they show to the finalists."""
     chosen = finalists([one.top()[1] for one in measures.checkpoints], plan.finalists)
     prompts, plain = _prompts(subject, plan, unseen)
-    measures.gallery = Gallery([_square(one.path, subject.family.resolution) for one in subject.trained])
+    side = subject.family.resolution
+    measures.gallery = Gallery([_square(one.path, side) for one in subject.trained])
     pens = _Pens(subject, plan)
     calls = len(prompts) * (len(plan.drawn) + plan.seeds - 1) + len(plain)
     total = (len(prompts) + len(plain)) * max(2, plan.seeds) + len(chosen) * calls
@@ -156,6 +159,7 @@ def _draw_finalists(
         report = stages.reporter.advance
         base = {seed: pens.draw("", 1.0, [*prompts, *plain], seed, report) for seed in range(max(2, plan.seeds))}
         measures.cells += base[0][: len(prompts)]
+        eyes = _Eyes(subject, tagger, base, len(prompts), unseen, measures.gallery)
         for number in chosen:
             with put_on(subject, number) as network:
                 name = subject.loras[number][0]
@@ -171,43 +175,62 @@ def _draw_finalists(
             for strength, cells in drawn.items():
                 held = [replace(one, nearest=measures.gallery.nearest(one.picture)) for one in cells[0][: len(prompts)]]
                 measures.cells += held
-                shown[strength] = _shown(tagger, subject, held, cells, base, len(prompts), unseen)
+                shown[strength] = eyes.see(held, cells)
             measures.checkpoints[number] = with_drawn(measures.checkpoints[number], shown)
     if tagger is None:
         measures.notes.append("no tagger: fidelity, prompt following, drift and diversity were not measured")
 
 
-def _shown(
-    tagger: Tagger | None, subject: Subject, held: Sequence[Cell], cells: Sequence[Sequence[Cell]],
-    base: dict[int, list[Cell]], count: int, unseen: Sequence[Shown],
-) -> Drawn:  # fmt: skip
-    """What one finalist's drawings at one strength show; `cells` by seed, the first `count` with the trigger."""
-    copied = copied_share([one.nearest for one in held if one.nearest])
-    if tagger is None:
-        return Drawn(copied)
+class _Eyes:
+    """What drawings show, beside the base's drawings of the same prompts (`base`, by seed) and the set's pictures.
 
-    def seen(drawings: Sequence[Cell]) -> np.ndarray:
-        return likeness.features(tagger, [one.picture for one in drawings])
+    The first `count` prompts have the trigger, and those with a held-out picture's caption come first, in its order.
+    """
 
-    own, first, second = seen(cells[0]), seen(base[0]), seen(base[1])
-    texts = [_without(one.prompt, subject.trigger) for one in held]
-    pairs = next((n for n, one in enumerate(unseen) if n >= count or held[n].prompt != one.caption), len(unseen))
-    side = subject.family.resolution
-    real = likeness.features(tagger, [_square(one.path, side) for one in unseen[:pairs]])
-    leak = likeness.drift(own[count:], first[count:], second[count:]) if len(own) > count else None
-    varied = None
-    if len(cells) > 1:
-        by_seed = [own[:count], *(seen(more)[:count] for more in cells[1:])]
-        theirs = [seen(base[seed])[:count] for seed in range(len(cells))]
-        varied = likeness.diversity(list(np.stack(by_seed, 1)), list(np.stack(theirs, 1)))
-    return Drawn(
-        copied,
-        likeness.fidelity(own[:pairs], first[:pairs], real),
-        likeness.following(own[:count], texts, tagger.vocabulary),
-        likeness.following(first[:count], texts, tagger.vocabulary),
-        leak,
-        varied,
-    )
+    def __init__(
+        self, subject: Subject, tagger: Tagger | None, base: dict[int, list[Cell]], count: int,
+        unseen: Sequence[Shown], gallery: Gallery,
+    ):  # fmt: skip
+        self.subject, self.tagger, self.count, self.base, self.unseen = subject, tagger, count, base, unseen
+        side = subject.family.resolution
+        self.real = [_square(one.path, side) for one in unseen]
+        known = [gallery.pictures[n] for n in spread(len(gallery.pictures), SEEN)]
+        self.set_NF = look.features(subject.family, [*self.real, *known])
+        self.base_NF = look.features(subject.family, [one.picture for one in base[0][:count]])
+
+    def see(self, held: Sequence[Cell], cells: Sequence[Sequence[Cell]]) -> Drawn:
+        """What one finalist's drawings at one strength show; `cells` by seed, `held` those with the trigger."""
+        copied = copied_share([one.nearest for one in held if one.nearest])
+        drawn_NF = look.features(self.subject.family, [one.picture for one in held])
+        style = look.similarity(drawn_NF, self.base_NF, self.set_NF)
+        return Drawn(copied, style) if self.tagger is None else self._tagged(self.tagger, held, cells, copied, style)
+
+    def _tagged(
+        self, tagger: Tagger, held: Sequence[Cell], cells: Sequence[Sequence[Cell]], copied: float, style: float | None
+    ) -> Drawn:
+        def seen(drawings: Sequence[Cell]) -> np.ndarray:
+            return likeness.features(tagger, [one.picture for one in drawings])
+
+        count, unseen = self.count, self.unseen
+        own, first, second = seen(cells[0]), seen(self.base[0]), seen(self.base[1])
+        texts = [_without(one.prompt, self.subject.trigger) for one in held]
+        pairs = next((n for n, one in enumerate(unseen) if n >= count or held[n].prompt != one.caption), len(unseen))
+        real = likeness.features(tagger, self.real[:pairs])
+        leak = likeness.drift(own[count:], first[count:], second[count:]) if len(own) > count else None
+        varied = None
+        if len(cells) > 1:
+            by_seed = [own[:count], *(seen(more)[:count] for more in cells[1:])]
+            theirs = [seen(self.base[seed])[:count] for seed in range(len(cells))]
+            varied = likeness.diversity(list(np.stack(by_seed, 1)), list(np.stack(theirs, 1)))
+        return Drawn(
+            copied,
+            style,
+            likeness.fidelity(own[:pairs], first[:pairs], real),
+            likeness.following(own[:count], texts, tagger.vocabulary),
+            likeness.following(first[:count], texts, tagger.vocabulary),
+            leak,
+            varied,
+        )
 
 
 class _Pens:
@@ -217,7 +240,7 @@ class _Pens:
         self.subject, side = subject, subject.family.resolution
         self.request = Request(
             prompt="", negative=subject.negative, width=side, height=side, steps=plan.steps, cfg=subject.cfg,
-            rescale=subject.rescale,
+            rescale=subject.rescale, sampler="dpmpp_2m",
         )  # fmt: skip
 
     def draw(
@@ -240,14 +263,18 @@ def _drawn(subject: Subject, wanted: Sequence[Request]) -> list[Image.Image]:
 def _prompts(subject: Subject, plan: Plan, unseen: Sequence[Shown]) -> tuple[list[str], list[str]]:
     """(prompts with the trigger, prompts that have nothing to do with the set).
 
-    Captions of held-out pictures first, each beside its picture; then a few of trained ones, where copies show first;
-    then the user's own, which are contexts that the set need not show.
+    Captions of held-out pictures first, each beside its picture; then some of trained ones, where copies show first;
+    then the user's own, which are contexts that the set need not show. Where these are too few, captions come again
+    with another seed.
     """
     known = max(1, plan.prompts // 4) if unseen else plan.prompts
-    trained = [subject.trained[n].caption for n in spread(len(subject.trained), known)]
-    own = list(subject.prompts[: max(0, plan.prompts - len(trained)) // 2])
-    captions = [one.caption for one in unseen[: max(0, plan.prompts - len(trained) - len(own))]]
-    return [*captions, *trained, *own] or [subject.trigger], list(PLAIN[: plan.plain])
+    own = list(subject.prompts[: max(0, plan.prompts - known) // 2])
+    captions = [one.caption for one in unseen[: max(0, plan.prompts - known - len(own))]]
+    trained = [
+        subject.trained[n].caption for n in spread(len(subject.trained), plan.prompts - len(captions) - len(own))
+    ]
+    asked = [*captions, *trained, *own] or [subject.trigger]
+    return list(islice(cycle(asked), plan.prompts)), list(PLAIN[: plan.plain])
 
 
 def _without(prompt: str, trigger: str) -> str:
