@@ -41,9 +41,9 @@ from tools.starter.places import BUILD, RESOLUTION
 ROWS = Path(__file__).parents[1] / "docs" / "experiments"
 UNSEEN = 300  # pictures that hold the truth
 PLAN = PLANS[2]  # how thoroughly the judge looks
-DRAWINGS = 24  # with the trigger at each strength, and a third as many without
+DRAWINGS = 20  # with the trigger at each strength, and a third as many without
 DRIFTS = (0.5, 0.9, 1.4)  # strengths at which drift is measured; between them it is taken to be straight
-STEPS, CFG = 8, 4.0  # of the drawings
+STEPS, CFG = 6, 4.0  # of the drawings
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Truth:
         self.family, self.style = family, style
         self.unseen_NHWC, texts = style.unseen(UNSEEN)
         self.prompts = texts[:drawings]
-        self.plain = [text for text in PLAIN for _ in range(max(1, drawings // 12))]
+        self.plain = [text for text in PLAIN for _ in range(max(1, drawings // 10))]
         self.scale = truth.Scale.of(truth.features(self.unseen_NHWC))
         self.unseen_NF = self._features(self.unseen_NHWC)
         self.base_NF = self._features(self._drawn(self.prompts))
@@ -75,7 +75,7 @@ class Truth:
     def curve(self, lora: Path, trained_NHWC: np.ndarray) -> dict[float, tuple[float, float, float] | None]:
         """Strength -> what Q is made of: (similarity, drift, copying); None where it draws no pictures any more."""
         found: dict[float, tuple[float, float, float] | None] = {}
-        drifts = {0.0: 0.0}
+        drifts, within = {0.0: 0.0}, truth.near(trained_NHWC, self.unseen_NHWC)
         for strength in truth.STRENGTHS:
             network = load_lora(self.family, lora, strength)
             network.merge()
@@ -85,7 +85,7 @@ class Truth:
                     plain_NF = self._features(self._drawn(self.plain))
                     drifts[strength] = truth.drift(plain_NF, self.base_plain_NF, self.other_plain_NF)
                 like = truth.similarity(self._features(drawn), self.base_NF, self.unseen_NF)
-                found[strength] = like, 0.0, truth.copied(drawn, trained_NHWC, self.unseen_NHWC)
+                found[strength] = like, 0.0, truth.copied(drawn, trained_NHWC, within)
             except ValueError:
                 found[strength] = None
             network.remove()
@@ -238,7 +238,6 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(max(1, min(2, os.cpu_count() or 1) // parts))
     began, family, known = time.monotonic(), families.load("starter"), Style(options.style, options.seed)
     rows_file = ROWS / f"judge-{options.style}-{options.seed}.jsonl"
-    found = copying(family, known, 200 if options.full else 60)
     have = {row["case"] for row in read_rows(rows_file)}
     todo = [case for case in cases(options.style, options.seed) if case.name not in have][part - 1 :: parts]
     reality = Truth(family, known, DRAWINGS) if todo else None
@@ -252,6 +251,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         with rows_file.open("a", encoding="utf-8") as stream:
             stream.write("".join(json.dumps(row) + "\n" for row in fresh))
         longest = max(longest, time.monotonic() - start)
+    found = copying(family, known, 200 if options.full else 60)
     return found | summary(read_rows(rows_file)) | {"minutes": (time.monotonic() - began) / 60}
 
 
@@ -264,7 +264,7 @@ if __name__ == "__main__":
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--full", action="store_true", help="every case, however long it takes")
     parser.add_argument("--minutes", type=float, default=20, help="begin no case that would end later")
-    parser.add_argument("--checkpoints", type=int, default=5, help="of each run, the last one among them")
+    parser.add_argument("--checkpoints", type=int, default=4, help="of each run, the last one among them")
     parser.add_argument("--style", default="noto", help="noto is the table's; thresholds are fitted on twemoji")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--part", default="1/1", help="N/M: every Mth of the cases that are left, on 1/M of the cores")

@@ -73,10 +73,14 @@ def drift(drawn_NF: np.ndarray, base_NF: np.ndarray, other_seed_NF: np.ndarray) 
     return float(moved / max(np.linalg.norm(other_seed_NF - base_NF, axis=1).mean(), 1e-9))
 
 
-def copied(drawn_NHWC: np.ndarray, trained_NHWC: np.ndarray, unseen_NHWC: np.ndarray) -> float:
-    """Share of drawings nearer to a training picture, mirrored or not, than all but `CHANCE` of the unseen ones are."""
-    near = np.quantile(nearest(unseen_NHWC, trained_NHWC), CHANCE)
-    return float((nearest(drawn_NHWC, trained_NHWC) < near).mean())
+def near(trained_NHWC: np.ndarray, unseen_NHWC: np.ndarray) -> float:
+    """The distance to a training picture that all but `CHANCE` of the unseen pictures keep."""
+    return float(np.quantile(nearest(unseen_NHWC, trained_NHWC), CHANCE))
+
+
+def copied(drawn_NHWC: np.ndarray, trained_NHWC: np.ndarray, within: float) -> float:
+    """Share of drawings nearer than `within` to a training picture, mirrored or not."""
+    return float((nearest(drawn_NHWC, trained_NHWC) < within).mean())
 
 
 def nearest(pictures_NHWC: np.ndarray, trained_NHWC: np.ndarray) -> np.ndarray:
