@@ -239,7 +239,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     began, family, known = time.monotonic(), families.load("starter"), Style(options.style, options.seed)
     rows_file = ROWS / f"judge-{options.style}-{options.seed}.jsonl"
     have = {row["case"] for row in read_rows(rows_file)}
-    todo = [case for case in cases(options.style, options.seed) if case.name not in have][part - 1 :: parts]
+    todo = [case for case in cases(options.style, options.seed)[part - 1 :: parts] if case.name not in have]
     reality = Truth(family, known, DRAWINGS) if todo else None
     longest = 0.0
     for case in todo:
