@@ -126,16 +126,16 @@ def word(curve: Mapping[float, float], run_best: float, style_best: float, risin
 
     `run_best` is Q*, the best of its run, and `style_best` that of all runs of the style; `rising`: the run's best
     checkpoint comes after this one. Which strength is the very best is chance where a curve is flat, so a checkpoint is
-    as strong as the strengths that are as good as its best allow.
+    as strong as the strengths that are as good as its best allow. On the way to something drawings may fall apart
+    first; what training on mends is underbaked all the same.
     """
     most, (low, high) = best(curve), as_good(curve, ALIKE * style_best)
-    if low > UNDER:
+    little = LITTLE * style_best
+    if low > UNDER or (rising and run_best >= little and most < SHORT * run_best):
         return "underbaked"
     if high >= BAKED:
-        short = most < LITTLE * style_best or (rising and most < SHORT * run_best)
-        return "underbaked" if short else "baked"
-    enough = high >= SLIGHTLY and most >= max(ENOUGH * run_best, LITTLE * style_best)
-    return "slightly overbaked" if enough else "overbaked"
+        return "underbaked" if most < little else "baked"
+    return "slightly overbaked" if high >= SLIGHTLY and most >= max(ENOUGH * run_best, little) else "overbaked"
 
 
 def words(curves: Sequence[Mapping[float, float]], style_best: float) -> list[str]:

@@ -62,7 +62,8 @@ def test_a_flat_curve_has_learned_nothing_yet_and_a_harmful_one_too_much():
     harmful = {t: 0.05 - t for t in truth.STRENGTHS}
     assert truth.words([flat], 1.0) == ["underbaked"]
     assert truth.words([harmful], 1.0) == ["overbaked"]
-    assert truth.words([harmful, curve(1.0, 1.0)], 1.0)[0] == "overbaked"
+    assert truth.words([harmful, curve(1.0, 1.0)], 1.0)[0] == "underbaked", "training on mends it"
+    assert truth.words([harmful, curve(1.0, 0.3)], 1.0)[0] == "overbaked", "to nothing worth having"
 
 
 def test_in_a_run_worse_than_its_base_nothing_is_slightly_overbaked():
