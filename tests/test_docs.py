@@ -11,7 +11,7 @@ from tools import recipes
 from tools.docs import DOCS, PAGES, RECIPES
 
 ROOT = DOCS.parent
-WRITTEN = sorted([*ROOT.glob("*.md"), *DOCS.glob("*.md"), *(ROOT / "examples").glob("*.md")])
+WRITTEN = sorted([*ROOT.glob("*.md"), *DOCS.rglob("*.md"), *(ROOT / "examples").glob("*.md")])
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -201,14 +201,16 @@ ROWS: list[tuple] = [
         "CAME above 200 pictures is too cautious (282 pictures, 1,410 steps at 1e-4 failed); AdamW at 5e-4 or"
         " more on the same set: B+, still improving.",
         "style, above 200 pictures",
-        "",
+        "Not seen on the starter, which is not SDXL: with 200 pictures CAME at 2e-4 gains as much as AdamW8bit at "
+        "2e-3, and far more than AdamW8bit at 2e-4 (docs/experiments/optimizer.md).",
         "optimizer came adamw lr style pictures epochs",
     ),
     (
         "T11", "D",
         "Never 5e-4 with CAME: abstract void.",
         "CAME",
-        "",
+        "So it is on the starter: at 6e-4 CAME gains next to nothing where AdamW8bit learns, and at 2e-3 every loss "
+        "ends as no number (docs/experiments/optimizer.md).",
         "optimizer came lr",
     ),
     (
@@ -281,7 +283,8 @@ ROWS: list[tuple] = [
         "Open: DoRA against LoHa and LoCon; CAME against AdamW8bit above 500 pictures; repeats by set size; "
         "time against quality.",
         "",
-        "",
+        "Tried on the starter, which is not SDXL (docs/experiments): LoCon gains 0.014 more than LoRA, DoRA 0.002, "
+        "LoHa nothing; CAME equals AdamW8bit at a tenth of its rate; at equal steps repeats do not replace pictures.",
         "dora experiments epochs",
     ),
     (

@@ -3,10 +3,12 @@
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import tomlkit
@@ -17,6 +19,8 @@ from lorakiln.lab import findings, sweep
 from lorakiln.lab.trial import Outcome, outcome_of, run_trial
 from tests.cli.verbs import kiln
 from tests.runs.conftest import base, make, pictures  # noqa: F401  fixtures
+
+EXPERIMENTS = Path(__file__).parents[2] / "docs" / "experiments"
 
 
 @pytest.mark.parametrize(
@@ -181,6 +185,23 @@ def test_differences_are_taken_in_pairs_and_only_real_ones_are_called_so():
     assert dict(best.changes)["optim.lr"] == "1" and best.seconds == 10.0 and best.failed == 0
 
 
+def test_a_difference_that_turns_with_another_setting_is_told_at_each_of_its_values():
+    found = [
+        outcome("1", 1, 0.50), outcome("1", 1, 0.40, "adamw"), outcome("1", 2, 0.52), outcome("1", 2, 0.43, "adamw"),
+        outcome("2", 1, 0.30), outcome("2", 1, 0.40, "adamw"), outcome("2", 2, 0.31), outcome("2", 2, 0.40, "adamw"),
+    ]  # fmt: skip
+    pooled, *_ = findings.effects(found, "loss")
+    assert not pooled.real and pooled.difference.count == 4 and pooled.beside == ()
+    low, high, *rates = findings.effects_apart(found, "loss")
+    assert (low.beside, high.beside) == ((("optim.lr", "1"),), (("optim.lr", "2"),))
+    assert low.difference.mean == pytest.approx(-0.095) and high.difference.mean == pytest.approx(0.095)
+    assert low.real and high.real and [one.setting for one in rates] == ["optim.lr", "optim.lr"]
+    assert "| optim.name: adamw against came | optim.lr=1 | -0.095 |" in findings.page("x", found, [])
+    assert findings.table(found)["apart"][0]["beside"] == {"optim.lr": "1"}
+    alone = [Outcome(f"{n}", (("optim.lr", f"{n}"),), 1, "finished", loss=0.1 * n) for n in (1, 2)]
+    assert not findings.effects_apart(alone, "loss") and "each combination" not in findings.page("x", alone, [])
+
+
 def test_failed_trials_are_counted_and_the_gain_is_used_where_all_have_it():
     found = [outcome("1", 1, 0.5, gain=0.1), outcome("2", 1, 0.4, gain=0.2), outcome("3", 1, None, status="failed")]
     assert findings.measure_of(found) == "gain" and findings.measure_of(found[2:]) == "loss"
@@ -189,6 +210,25 @@ def test_failed_trials_are_counted_and_the_gain_is_used_where_all_have_it():
     page = findings.page("x", found, [])
     assert "best held-out gain, more is better" in page and "Failed:" in page and "nan" not in page
     assert json.dumps(findings.table(found), allow_nan=False)
+
+
+def _experiments():
+    """Each command of docs/experiments that is a sweep."""
+    for page in sorted(EXPERIMENTS.glob("*.md")):
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        yield from (line for line in text.splitlines() if line.startswith("kiln sweep "))
+
+
+@pytest.mark.parametrize("command", list(_experiments()))
+def test_the_experiments_in_the_docs_can_be_repeated(command, tmp_path):
+    """The command that stands under each result still plans the trials that it names."""
+    recipe, *words = shlex.split(command)[2:]
+    options = list(zip(words[::2], words[1::2], strict=True))
+    given = {name: [value for key, value in options if key == name] for name in ("--over", "--set", "--seeds")}
+    trials = sweep.plan(
+        EXPERIMENTS.parents[1] / recipe, given["--over"], int(given["--seeds"][0]), given["--set"], tmp_path
+    )
+    assert len(trials) == len({trial.name for trial in trials}) > 3
 
 
 def test_settings_that_change_the_loss_are_named(recipe, tmp_path):

@@ -58,12 +58,17 @@ def tokenizer() -> None:
     (TOKENIZER / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges) + "\n", encoding="utf-8")
 
 
-def fetch() -> None:
-    """Fetch whatever is not there yet."""
+def drawings() -> None:
+    """Fetch OpenMoji and Twemoji where they are not there yet."""
     if not OPENMOJI.exists():
         npm("openmoji", BUILD / "openmoji")
     if not TWEMOJI.exists():
         npm("@twemoji/svg", BUILD / "twemoji")
+
+
+def fetch() -> None:
+    """Fetch whatever is not there yet."""
+    drawings()
     if not NOTO_FONT.exists():
         noto()
     if not (TOKENIZER / "vocab.json").exists():
