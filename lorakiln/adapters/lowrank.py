@@ -3,6 +3,7 @@
 Letters: T rows (batch x tokens), B batch, C channels, H W height and width, R rank. The base's weight is never trained.
 """
 
+import threading
 from collections.abc import Sequence
 
 import torch
@@ -139,7 +140,7 @@ class _ScaledLinear(torch.autograd.Function):
         x_T, narrow_c = x.reshape(-1, x.shape[-1]), c
         if down.dtype is not x.dtype:
             down, up, narrow_c = down.to(x.dtype), up.to(x.dtype), c.to(x.dtype)
-        scaled_T = x_T * narrow_c
+        scaled_T = _short_lived(x_T, narrow_c)
         mid_T = scaled_T.mm(down.t())
         y_T = scaled_T.mm(weight.t()) if bias is None else torch.addmm(bias, scaled_T, weight.t())
         y_T.addmm_(mid_T, up.t(), alpha=scale)
@@ -154,10 +155,12 @@ class _ScaledLinear(torch.autograd.Function):
         dy_T = dy.reshape(-1, dy.shape[-1])
         dmid_T = _scaled(dy_T.mm(up), ctx.scale)
         dscaled_T = dy_T.mm(ctx.weight).addmm_(dmid_T, down)
-        dm = (x_T * dscaled_T).sum(0, keepdim=True, dtype=c.dtype).mul_(ctx.inverse)
+        wants_x = ctx.needs_input_grad[0]
+        products_T = _short_lived(x_T, dscaled_T) if wants_x else dscaled_T.mul_(x_T)
+        dm = products_T.sum(0, keepdim=True, dtype=c.dtype).mul_(ctx.inverse)
         ddown = dmid_T.t().mm(x_T).to(c.dtype).mul_(c)
         dup = _cast(_scaled(dy_T.t().mm(mid_T), ctx.scale), c.dtype)
-        dx = dscaled_T.mul_(_cast(c, dscaled_T.dtype)).view(ctx.shape) if ctx.needs_input_grad[0] else None
+        dx = dscaled_T.mul_(_cast(c, dscaled_T.dtype)).view(ctx.shape) if wants_x else None
         return dx, None, None, ddown, dup, None, dm, None
 
 
@@ -184,6 +187,38 @@ class _Conv2d(torch.autograd.Function):
             dx = _conv_backward(dy, x, weight, ctx.geometry, (True, False, False))[0].add_(dx)
         dup = _scaled(dy.flatten(2).matmul(mid.flatten(2).mT).sum(0), ctx.scale) if wants_up else None
         return dx, None, None, _cast(ddown, ctx.dtype), _cast(dup, ctx.dtype), None, None
+
+
+class _Room(threading.local):
+    """Memory of one thread for products that nobody keeps: as much as the largest of them, whatever their types."""
+
+    def __init__(self):
+        self.bytes = torch.empty(0, dtype=torch.uint8)
+        self.views: dict[tuple[torch.dtype, torch.Size], Tensor] = {}
+
+    def view(self, like: Tensor) -> Tensor:
+        """Room for a contiguous tensor of `like`'s type and shape; what lay there is lost."""
+        key = like.dtype, like.shape
+        view = self.views.get(key)
+        if view is None:
+            size = like.numel() * like.element_size()
+            with torch.inference_mode(False):
+                if size > len(self.bytes):
+                    self.bytes, self.views = torch.empty(size, dtype=torch.uint8), {}
+                view = self.views[key] = self.bytes[:size].view(like.dtype).view(like.shape)
+        return view
+
+
+_room = _Room()
+
+
+def _short_lived(a: Tensor, b: Tensor) -> Tensor:
+    """a * b in a's shape, good until the thread's next call.
+
+    On a CPU in memory that is used again: made anew in every layer, between tensors that the backward pass needs, it
+    would leave holes there, and each step would ask the system for pages that the last one gave back.
+    """
+    return torch.mul(a, b, out=_room.view(a)) if a.device.type == "cpu" else a * b
 
 
 def _conv_backward(dy, x, weight, geometry, wanted):

@@ -194,6 +194,26 @@ def test_a_step_through_a_flat_buffer_is_seen(monkeypatch):
     network.remove()
 
 
+def test_memory_that_is_used_again_serves_other_sizes_types_and_modes():
+    """First in inference mode and then in training, by inputs that grow, shrink and change type between two passes."""
+    passes = []
+    for dtype, rows in ((torch.float32, 5), (torch.float64, 50), (torch.bfloat16, 3), (torch.float32, 7)):
+        holder, network = on_layer(nn.Linear(10, 6).to(dtype), KINDS[0])
+        x = torch.randn(rows, 10, dtype=dtype)
+        with torch.inference_mode():
+            holder.layer(x)
+        passes.append((network.adapters[0], x.requires_grad_(), holder.layer(x)))
+    for adapter, x, y in passes:
+        weight = adapter.place.weight.double() + adapter.weight_change().double()
+        right = nn.functional.linear(x.double(), weight, adapter.place.layer.bias.double())
+        wanted = [x, *adapter.tensors.values()]
+        theirs = torch.autograd.grad(right.sum(), wanted)
+        loose = {"rtol": 0.05, "atol": 0.1} if x.dtype == torch.bfloat16 else {"rtol": 1e-4, "atol": 1e-5}
+        torch.testing.assert_close(y.double(), right, **loose)
+        for mine, other in zip(torch.autograd.grad(y.sum(), wanted), theirs, strict=True):
+            torch.testing.assert_close(mine, other, **loose)
+
+
 def test_sampling_in_inference_mode_does_not_spoil_the_next_training_step():
     network = inject({"unet": tiny_unet()}, unet_names(), AdapterSpec(rank=2, dora=True), 0)
     with torch.inference_mode():
