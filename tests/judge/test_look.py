@@ -21,7 +21,7 @@ def test_the_energy_distance_of_two_pairs():
 
 
 def test_similarity_goes_from_the_bases_drawings_to_the_set():
-    """Two further away on average the pictures lie 2 apart, four further 4; within each sample 4/3: 1 - 4/3 / (16/3)."""
+    """Moved by 2 the pictures lie 2 apart, by 4 they lie 4; within each sample 4/3: 1 - (4 - 8/3) / (8 - 8/3)."""
     own, base = column(-1, 1, -1, 1), column(3, 5, 3, 5)
     assert look.similarity(base, base, own) == 0
     assert look.similarity(column(1, 3, 1, 3), base, own) == pytest.approx(0.75)
