@@ -93,8 +93,8 @@ def _list(title: str, reasons: Sequence[Reason]) -> str:
 
 def _table(told: Told) -> str:
     head = "".join(f"<th>{name}</th>" for name in (
-        "checkpoint", "word", "best strength", "gain there", "gain at 1", "on trained pictures", "copies", "fidelity",
-        "prompt followed", "leak", "diversity", "change of weights", "rank used",
+        "checkpoint", "word", "best strength", "gain there", "gain at 1", "on trained pictures", "copies", "style",
+        "fidelity", "prompt followed", "leak", "diversity", "change of weights", "rank used",
     ))  # fmt: skip
     rows = "".join(_row(one, told.verdict) for one in told.checkpoints)
     return f'<h2>Checkpoints</h2><div style="overflow-x:auto"><table><tr>{head}</tr>{rows}</table></div>'
@@ -103,7 +103,11 @@ def _table(told: Told) -> str:
 def _row(one: Measured, verdict: Verdict) -> str:
     strength, most = one.top()
     drawn = one.drawn.get(1.0)
-    shown = [drawn.copied, drawn.fidelity, drawn.following, drawn.leak, drawn.diversity] if drawn else [None] * 5
+    shown = (
+        [drawn.copied, drawn.style, drawn.fidelity, drawn.following, drawn.leak, drawn.diversity]
+        if drawn
+        else [None] * 6
+    )
     cells = [
         f"<b>{escape(one.name)}</b>" if one.name == verdict.best else escape(one.name), _mark(verdict.words[one.name]),
         f"{strength:.2f}", f"{most:+.3f}", escape(one.gain), escape(one.trained) if one.trained else "",

@@ -1,7 +1,9 @@
 """From measures to a word: underbaked, baked or overbaked, which checkpoint, at what strength, and why.
 
 The word follows from the strength at which a checkpoint explains held-out pictures best. One that wants to be turned up
-has learned too little; one that wants to be turned down has learned too much of it, or too roughly.
+has learned too little; one that wants to be turned down has learned too much of it, or too roughly. Held-out loss stops
+falling before drawings reach the style, though, so a checkpoint is also held against what its run still learned after
+it, and against how far its drawings are on their way.
 """
 
 import math
@@ -19,6 +21,8 @@ UNSURE = "unsure"
 UNDER, BAKED, SLIGHTLY = 1.1, 0.85, 0.5
 ENOUGH = 0.95  # of the best gain of the run: less, turned down and beyond noise, is overbaked
 ALIKE = 0.97  # of the best gain of the run: as good
+ON_ITS_WAY = 0.75  # of the best checkpoint's gain on trained pictures: less, before it, is not there yet
+LITTLE = 1 / 3  # of the way from the base's drawings to the set's: less at every strength has learned too little
 USABLE = 0.9  # of a checkpoint's best gain: strengths that reach it are worth using
 COPYING = 0.25  # share of drawings that are copies, from which a checkpoint is overbaked whatever it gains
 LEAKING = 2.0  # drift without the trigger, in seeds, from which it is said
@@ -95,6 +99,18 @@ class Measured:
         lacking = interval(ENOUGH * theirs - own for theirs, own in pairs)
         return lacking.above() or (lacking.count == 1 and lacking.mean > 0)
 
+    def behind(self, best: "Measured") -> bool:
+        """Whether training on helped: the run's best checkpoint comes later, and learned more of what it was shown."""
+        if self.step >= best.step or not (self.trained and best.trained):
+            return False
+        return self.trained.mean < ON_ITS_WAY * best.trained.mean
+
+    def reached(self) -> float | None:
+        """How far its drawings come from the base's to the set's at the best of the strengths drawn; None where fewer
+        than two were."""
+        styles = [one.style for one in self.drawn.values() if one.style is not None]
+        return max(styles) if len(styles) > 1 else None
+
     def usable(self) -> tuple[float, float] | None:
         """The strengths, of those that people use, that reach most of the best gain; None where none gains anything."""
         strength, most = self.top()
@@ -154,8 +170,9 @@ def judge(checkpoints: Sequence[Measured], heldout: int) -> Verdict:
     tops = {one.name: one.top() for one in checkpoints}
     most = max((gain for _, gain in tops.values() if math.isfinite(gain)), default=math.nan)
     top = max(checkpoints, key=lambda one: (math.isfinite(tops[one.name][1]), tops[one.name][1]))
-    words = {one.name: word(one, top, heldout) for one in checkpoints}
     best = best_of(checkpoints, most)
+    ways = ways_of(checkpoints)
+    words = {one.name: word(one, top, best, ways[one.name], heldout) for one in checkpoints}
     last = checkpoints[-1]
     strength = tops[best.name][0]
     return Verdict(
@@ -170,12 +187,21 @@ def judge(checkpoints: Sequence[Measured], heldout: int) -> Verdict:
     )
 
 
-def word(one: Measured, top: Measured, heldout: int) -> str:
-    """The word for one checkpoint; `top` is the checkpoint of its run with the best gain."""
+def ways_of(checkpoints: Sequence[Measured]) -> dict[str, float]:
+    """How far the drawings of each come towards the set's, in a straight line over steps between those that drew; 1
+    for all where none did."""
+    known = [(one.step, way) for one in checkpoints if (way := one.reached()) is not None] or [(0, 1.0)]
+    steps, ways = zip(*known, strict=True)
+    return {one.name: float(np.interp(one.step, steps, ways)) for one in checkpoints}
+
+
+def word(one: Measured, top: Measured, best: Measured, way: float, heldout: int) -> str:
+    """The word for one checkpoint; `top` is the checkpoint of its run with the best gain, `best` the one to use, `way`
+    how far its drawings come."""
     strength, gain = one.top()
     if not math.isfinite(strength) or any((drawn.copied or 0) >= COPYING for drawn in one.drawn.values()):
         return "overbaked"
-    if strength > UNDER:
+    if strength > UNDER or (gain > 0 and (one.behind(best) or way < LITTLE)):
         return "underbaked"
     if not heldout:
         return UNSURE
@@ -185,7 +211,7 @@ def word(one: Measured, top: Measured, heldout: int) -> str:
 
 
 def best_of(checkpoints: Sequence[Measured], most: float) -> Measured:
-    """The checkpoint with the best gain; of those about as good, the one that is best nearest to strength 1."""
+    """The checkpoint with the best gain; of those about as good the last, since drawings improve for longer."""
 
     def copies(one: Measured) -> float:
         return max((drawn.copied or 0 for drawn in one.drawn.values()), default=0)
@@ -194,7 +220,7 @@ def best_of(checkpoints: Sequence[Measured], most: float) -> Measured:
     if not good:
         known = [one for one in checkpoints if math.isfinite(one.top()[1])]
         return max(known, key=lambda one: (one.top()[1], one.gain.known, one.gain.mean), default=checkpoints[0])
-    return min(good, key=lambda one: (copies(one) >= COPYING, round(abs(one.top()[0] - 1), 2), one.step))
+    return min(good, key=lambda one: (copies(one) >= COPYING, -one.step))
 
 
 def reasons(best: Measured, last: Measured, words: Mapping[str, str], heldout: int) -> list[Reason]:
@@ -216,6 +242,9 @@ def reasons(best: Measured, last: Measured, words: Mapping[str, str], heldout: i
     if last.gap and last.gap.known and heldout:
         doubt = "beyond" if last.gap.above() else "within"
         found.append(Reason(f"it gains {last.gap} more on pictures it was trained on: {doubt} noise", ("W1",)))
+    way = best.reached()
+    if way is not None and way < LITTLE:
+        found.append(Reason(f"{best.name}'s drawings come {max(0.0, way):.0%} of the way to the set's", ("W1",)))
     for at, drawn in best.drawn.items():
         if drawn.copied:
             found.append(Reason(f"{drawn.copied:.0%} of {best.name}'s drawings at {at:g} copy a picture", ("W1",)))

@@ -71,10 +71,41 @@ def test_usable_strengths_reach_nine_tenths_of_the_best():
     assert checkpoint("a", 0.8, height=-0.1).usable() is None
 
 
-def test_the_best_is_what_gains_most_and_of_equals_what_needs_no_turning_down():
-    found = judge([checkpoint("early", 1.2, 0.1), checkpoint("right", 0.95, 0.199), checkpoint("late", 0.6, 0.2)], 4)
+def test_the_best_is_what_gains_most_and_of_equals_the_last():
+    found = judge(
+        [checkpoint("early", 1.0, 0.2, 1), checkpoint("right", 0.95, 0.199, 2), checkpoint("late", 0.6, 0.19, 3)], 4
+    )
     assert found.best == "right" and found.strength == 0.95
     assert any("right" in one.text for one in found.reasons)
+
+
+def test_a_checkpoint_that_learned_less_before_the_best_is_underbaked():
+    early, later, best = (
+        checkpoint(name, 0.9, 0.2, step, trained=interval([gain, gain]))
+        for name, step, gain in (("early", 1, 0.2), ("later", 2, 0.31), ("best", 3, 0.4))
+    )
+    assert judge([early, later, best], 4).words == {"early": "underbaked", "later": "baked", "best": "baked"}
+    harmful = checkpoint("early", 0.0, 0.0, 1, trained=interval([0.1, 0.1]))
+    assert judge([harmful, best], 4).words["early"] == "overbaked", "it gains nothing at any strength"
+
+
+def test_drawings_that_hardly_moved_are_underbaked_and_one_strength_proves_nothing():
+    def drawn(*styles: float) -> Measured:
+        return with_drawn(checkpoint("a", 0.9), {0.5 + n / 2: Drawn(style=one) for n, one in enumerate(styles)})
+
+    found = judge([drawn(0.1, 0.3)], 4)
+    assert found.word == "underbaked" and any("30% of the way" in one.text for one in found.reasons)
+    assert judge([drawn(0.1, 0.4)], 4).word == "baked"
+    assert judge([drawn(0.1)], 4).word == "baked"
+
+
+def test_a_checkpoint_that_did_not_draw_is_taken_to_lie_between_those_that_did():
+    def at(step: int, style: float | None) -> Measured:
+        drawn = {} if style is None else {0.5: Drawn(style=style), 1.0: Drawn(style=0.0)}
+        return checkpoint(str(step), 0.9, step=step, drawn=drawn)
+
+    found = judge([at(10, 0.1), at(20, None), at(30, 0.5), at(40, None)], 4)
+    assert found.words == {"10": "underbaked", "20": "underbaked", "30": "baked", "40": "baked"}
 
 
 def test_copies_are_overbaked_whatever_they_gain_and_bound_the_strength():
