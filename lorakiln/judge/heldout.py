@@ -43,7 +43,7 @@ class HeldOut:
         return HeldOut(self.latents_BCHW[start:end], text, self.time_ids_B6[start:end], mask)
 
 
-BATCH = 8  # pictures at once
+ENCODED = 2  # pictures at once: the VAE is fp32, and takes gigabytes for a large one
 
 
 @torch.no_grad()
@@ -59,9 +59,9 @@ def read_held_out(
     crops = [buckets.fit(images.measure(path).size) for path in pictures]
     pixels = [images.to_pixels(images.open_picture(path), crop) for path, crop in zip(pictures, crops, strict=True)]
     latents = []
-    for start in range(0, len(pixels), BATCH):
-        some = torch.stack([torch.as_tensor(one) for one in pixels[start : start + BATCH]])
-        latents.append(family.encode_pixels(some, list(map(str, pictures[start : start + BATCH]))).mean_BCHW)
+    for start in range(0, len(pixels), ENCODED):
+        some = torch.stack([torch.as_tensor(one) for one in pixels[start : start + ENCODED]])
+        latents.append(family.encode_pixels(some, list(map(str, pictures[start : start + ENCODED]))).mean_BCHW)
     mask_B1HW = None
     if masks is not None:
         cut = [

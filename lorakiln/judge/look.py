@@ -18,7 +18,7 @@ from lorakiln.diffusion.noise import slot_noise
 from lorakiln.diffusion.objective import Objective
 from lorakiln.families.family import Family, TextStates
 
-BATCH = 8  # pictures at once
+BATCH = 2  # pictures at once: the VAE is fp32, and takes gigabytes for a large one
 NOISE = 0.1  # of the schedule: how much noise is laid over a picture; hardly any, since it is the drawing that counts
 MOST = 5.0  # deviations beyond which a feature is just as wrong
 
