@@ -118,9 +118,14 @@ def trained_run(case: Case, folder: Path, style: Style) -> RunFolder:
 
 
 def measured_run(case: Case, folder: Path, known: Truth, most: int) -> Iterator[dict]:
-    """Train, judge and measure the truth of one run; a row for each of at most so many checkpoints and the last."""
+    """Train, judge and measure the truth of one run; a row for each of at most so many checkpoints and the last.
+
+    None where a run ended in NaN before its first checkpoint: there is nothing to judge.
+    """
     began = time.monotonic()
     run = trained_run(case, folder, known.style)
+    if not (run.lora.exists() or run.checkpoints()):
+        return
     loras = checkpoints(run)
     loras = tuple(loras[n] for n in sorted({round(n * (len(loras) - 1) / max(1, most - 1)) for n in range(most)}))
     stages = Stages(Silent())
