@@ -21,7 +21,8 @@ ENOUGH = 0.95  # of the best that the run can do
 SHORT = 0.75  # of it: a checkpoint that reaches less, before the best one, has not got there yet
 LITTLE = 1 / 3  # of the best that any run of the style reached: less, turned up, is not the style yet
 STRENGTHS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.4)
-ALIKE = 0.05  # of that best: strengths whose Q lies no further below the top are as good as the top
+ALIKE = 0.05  # of that best: a Q no further below another is as good as it
+NOISE = 0.1  # of Q between two strengths of one checkpoint, as a deviation: strengths nearer than that are one
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ def word(curve: Mapping[float, float], run_best: float, style_best: float, risin
     as strong as the strengths that are as good as its best allow. On the way to something drawings may fall apart
     first; what training on mends is underbaked all the same.
     """
-    most, (low, high) = best(curve), as_good(curve, ALIKE * style_best)
+    most, (low, high) = best(curve), as_good(curve, max(ALIKE * style_best, NOISE))
     little = LITTLE * style_best
     if low > UNDER or (rising and run_best >= little and most < SHORT * run_best):
         return "underbaked"

@@ -25,12 +25,12 @@ def curve(top: float, height: float = 1.0, bend: float = 1.0) -> dict[float, flo
 @pytest.mark.parametrize(
     ("top", "height", "expected"),
     [
-        (1.4, 1.0, "underbaked"),
+        (1.45, 1.0, "underbaked"),
         (1.2, 1.0, "baked"),  # at 1.1 it is as good
-        (0.7, 1.0, "baked"),  # and at 0.85
-        (0.6, 0.96, "slightly overbaked"),
-        (0.6, 0.9, "overbaked"),  # another of the run is better
-        (0.2, 1.0, "overbaked"),
+        (0.6, 1.0, "baked"),  # and at 0.85
+        (0.5, 0.96, "slightly overbaked"),
+        (0.5, 0.9, "overbaked"),  # another of the run is better
+        (0.1, 1.0, "overbaked"),
         (1.0, 0.3, "underbaked"),  # less than a third of what others of the style reach
     ],
 )
@@ -46,8 +46,8 @@ def test_strengths_are_as_good_within_the_reach_and_the_base_is_one_of_them():
 
 
 def test_a_run_is_measured_by_its_own_best():
-    sharp = curve(0.6, 0.8, bend=3.0)
-    assert truth.words([curve(0.6, 1.0, bend=3.0), sharp], 1.0) == ["slightly overbaked", "overbaked"]
+    sharp = curve(0.6, 0.8, bend=5.0)
+    assert truth.words([curve(0.6, 1.0, bend=5.0), sharp], 1.0) == ["slightly overbaked", "overbaked"]
 
 
 def test_what_falls_short_before_the_best_checkpoint_is_underbaked_and_after_it_not():
@@ -60,6 +60,8 @@ def test_what_falls_short_before_the_best_checkpoint_is_underbaked_and_after_it_
 def test_a_flat_curve_has_learned_nothing_yet_and_a_harmful_one_too_much():
     flat = {t: 0.02 - 0.01 * t for t in truth.STRENGTHS}
     harmful = {t: 0.05 - t for t in truth.STRENGTHS}
+    within_noise = {0.3: 0.02, 0.5: 0.09, 0.7: 0.03, 0.9: 0.01, 1.1: 0.0, 1.4: -0.03}
+    assert truth.words([within_noise], 1.0) == ["underbaked"]
     assert truth.words([flat], 1.0) == ["underbaked"]
     assert truth.words([harmful], 1.0) == ["overbaked"]
     assert truth.words([harmful, curve(1.0, 1.0)], 1.0)[0] == "underbaked", "training on mends it"
