@@ -10,6 +10,7 @@ import json
 import os
 import random
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -27,7 +28,7 @@ from lorakiln.families.family import Family
 from lorakiln.judge.copying import Gallery
 from lorakiln.judge.interval import Interval
 from lorakiln.judge.plan import PLANS
-from lorakiln.judge.verdict import Drawn, Measured, Verdict, judge
+from lorakiln.judge.verdict import WORDS, Drawn, Measured, Verdict, judge
 from lorakiln.runs.drawing import load_lora
 from lorakiln.runs.folder import RunFolder
 from lorakiln.runs.judge import run_judge
@@ -169,7 +170,7 @@ def outcomes(rows: Sequence[dict]) -> Iterator[Outcome]:
     by_run: dict[str, list[dict]] = {}
     for row in rows:
         by_run.setdefault(row["case"], []).append(row)
-    style_best = max(truth.best(qualities(row)) for row in rows)
+    style_best = max((truth.best(qualities(row)) for row in rows), default=0.0)
     for case, held in by_run.items():
         curves, said = [qualities(row) for row in held], verdict_of(held)
         chosen = next(n for n, row in enumerate(held) if row["checkpoint"] == said.best)
@@ -183,7 +184,7 @@ def outcomes(rows: Sequence[dict]) -> Iterator[Outcome]:
 
 def summary(rows: Sequence[dict]) -> dict[str, float]:
     """Right words, and runs whose chosen checkpoint and strength are as good as their best, with Wilson's intervals."""
-    runs = list(outcomes(rows)) if rows else []
+    runs = list(outcomes(rows))
     right = [word == said for run in runs for word, said in zip(run.words, run.said, strict=True)]
     close = [run.lost <= run.reach for run in runs]
     found: dict[str, float] = {"checkpoints": len(right), "runs": len(close)}
@@ -191,6 +192,13 @@ def summary(rows: Sequence[dict]) -> dict[str, float]:
         found[name] = sum(hits) / max(1, len(hits))
         found[f"{name}_low"], found[f"{name}_high"] = wilson(sum(hits), len(hits))
     return found
+
+
+def crossed(rows: Sequence[dict]) -> list[str]:
+    """Lines of a table: for each right word, how often which word was said."""
+    pairs = Counter((word, said) for run in outcomes(rows) for word, said in zip(run.words, run.said, strict=True))
+    lines = [f"| right word | {' | '.join(WORDS)} |", "|---" * (len(WORDS) + 1) + "|"]
+    return lines + [f"| {word} | {' | '.join(str(pairs[word, said]) for said in WORDS)} |" for word in WORDS]
 
 
 def wilson(hits: int, of: int) -> tuple[float, float]:
@@ -242,7 +250,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     part, parts = map(int, options.part.split("/"))
     torch.set_num_threads(max(1, min(2, os.cpu_count() or 1) // parts))
     began, family, known = time.monotonic(), families.load("starter"), Style(options.style, options.seed)
-    rows_file = ROWS / f"judge-{options.style}-{options.seed}.jsonl"
+    rows_file = rows_of(options)
     have = {row["case"] for row in read_rows(rows_file)}
     todo = [case for case in cases(options.style, options.seed)[part - 1 :: parts] if case.name not in have]
     reality = Truth(family, known, DRAWINGS) if todo else None
@@ -258,6 +266,10 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         longest = max(longest, time.monotonic() - start)
     found = copying(family, known, 200 if options.full else 60)
     return found | summary(read_rows(rows_file)) | {"minutes": (time.monotonic() - began) / 60}
+
+
+def rows_of(options: argparse.Namespace) -> Path:
+    return ROWS / f"judge-{options.style}-{options.seed}.jsonl"
 
 
 def read_rows(file: Path) -> list[dict]:
@@ -281,5 +293,6 @@ if __name__ == "__main__":
                "copy_false_alarms": "<= 0.05"}  # fmt: skip
     for name, value in figures.items():
         print(f"| {name} | {value:.3f} | {targets.get(name, '')} |")
+    print("\n".join(["", *crossed(read_rows(rows_of(options)))]))
     if options.json:
         print(json.dumps({name: round(value, 4) for name, value in figures.items()}))
