@@ -4,6 +4,7 @@ Means and deviations of feature maps are what style transfer takes a style to be
 learned to draw has such features, so no other model is needed. N pictures, F features.
 """
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,7 +56,11 @@ def _features(family: Family, pictures: Sequence[Image.Image], text: TextStates)
         map_BCHW = (output[0] if isinstance(output, tuple) else output).float()
         found.extend((map_BCHW.mean((2, 3)), (map_BCHW.std((2, 3)) + 1e-4).log()))
 
-    hooks = [block.register_forward_hook(keep) for block in (*family.unet.down_blocks, family.unet.mid_block)]
+    hooks = [
+        block.register_forward_hook(keep)
+        for name, block in family.unet.named_modules()
+        if name == "mid_block" or re.fullmatch(r"down_blocks\.\d+", name)
+    ]
     try:
         family.predict(task.noised_BCHW, timestep_B, same, family.conditioning(crops))
     finally:
