@@ -42,7 +42,7 @@ from tools.starter.places import BUILD, RESOLUTION
 ROWS = Path(__file__).parents[1] / "docs" / "experiments"
 UNSEEN = 300  # pictures that hold the truth
 PLAN = PLANS[2]  # how thoroughly the judge looks
-DRAWINGS = 20  # with the trigger at each strength, and a third as many without
+DRAWINGS = 20  # with the trigger at each strength; without it two of each plain prompt
 DRIFTS = (0.5, 0.9, 1.4)  # strengths at which drift is measured; between them it is taken to be straight
 STEPS, CFG = 6, 4.0  # of the drawings
 

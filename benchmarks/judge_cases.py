@@ -88,7 +88,7 @@ class Style:
 
 
 def recipe_of(case: Case, folder: Path) -> recipes.Recipe:
-    """Four checkpoints on the way and the end."""
+    """Four checkpoints, the last of them the end."""
     steps, rank = max(5, round(case.length * GOOD_STEPS)), float(case.rank)
     table = {
         "base": "starter", "runs": str(folder / "runs"), "name": case.name, "seed": case.seed,

@@ -191,12 +191,19 @@ class _Eyes:
         self, subject: Subject, tagger: Tagger | None, base: dict[int, list[Cell]], count: int,
         unseen: Sequence[Shown], gallery: Gallery,
     ):  # fmt: skip
-        self.subject, self.tagger, self.count, self.base, self.unseen = subject, tagger, count, base, unseen
+        self.subject, self.tagger, self.count, self.unseen = subject, tagger, count, unseen
         side = subject.family.resolution
         self.real = [_square(one.path, side) for one in unseen]
         known = [gallery.pictures[n] for n in spread(len(gallery.pictures), SEEN)]
         self.set_NF = look.features(subject.family, [*self.real, *known])
         self.base_NF = look.features(subject.family, [one.picture for one in base[0][:count]])
+        if tagger:
+            self.base_NV = {seed: self._tags(tagger, cells) for seed, cells in base.items()}
+            self.real_NV = likeness.features(tagger, self.real[:count])
+
+    @staticmethod
+    def _tags(tagger: Tagger, drawings: Sequence[Cell]) -> np.ndarray:
+        return likeness.features(tagger, [one.picture for one in drawings])
 
     def see(self, held: Sequence[Cell], cells: Sequence[Sequence[Cell]]) -> Drawn:
         """What one finalist's drawings at one strength show; `cells` by seed, `held` those with the trigger."""
@@ -208,24 +215,20 @@ class _Eyes:
     def _tagged(
         self, tagger: Tagger, held: Sequence[Cell], cells: Sequence[Sequence[Cell]], copied: float, style: float | None
     ) -> Drawn:
-        def seen(drawings: Sequence[Cell]) -> np.ndarray:
-            return likeness.features(tagger, [one.picture for one in drawings])
-
         count, unseen = self.count, self.unseen
-        own, first, second = seen(cells[0]), seen(self.base[0]), seen(self.base[1])
+        own, first, second = self._tags(tagger, cells[0]), self.base_NV[0], self.base_NV[1]
         texts = [_without(one.prompt, self.subject.trigger) for one in held]
         pairs = next((n for n, one in enumerate(unseen) if n >= count or held[n].prompt != one.caption), len(unseen))
-        real = likeness.features(tagger, self.real[:pairs])
         leak = likeness.drift(own[count:], first[count:], second[count:]) if len(own) > count else None
         varied = None
         if len(cells) > 1:
-            by_seed = [own[:count], *(seen(more)[:count] for more in cells[1:])]
-            theirs = [seen(self.base[seed])[:count] for seed in range(len(cells))]
+            by_seed = [own[:count], *(self._tags(tagger, more)[:count] for more in cells[1:])]
+            theirs = [self.base_NV[seed][:count] for seed in range(len(cells))]
             varied = likeness.diversity(list(np.stack(by_seed, 1)), list(np.stack(theirs, 1)))
         return Drawn(
             copied,
             style,
-            likeness.fidelity(own[:pairs], first[:pairs], real),
+            likeness.fidelity(own[:pairs], first[:pairs], self.real_NV[:pairs]),
             likeness.following(own[:count], texts, tagger.vocabulary),
             likeness.following(first[:count], texts, tagger.vocabulary),
             leak,
