@@ -24,7 +24,7 @@ from lorakiln.tag.tagger import Tagger
 
 CARD, PAGE, VERDICT = "README.md", "report.html", "verdict.json"
 MARK = "<!-- Made by kiln judge. -->"
-SLOWER = 1.3  # loading LoRAs, decoding and comparing pictures, over the UNet calls alone
+SLOWER = 2.2  # loading LoRAs, decoding, looking at and comparing pictures, over the UNet calls alone
 
 
 @dataclass(frozen=True, slots=True)
