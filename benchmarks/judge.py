@@ -1,8 +1,8 @@
 """Is the verdict right? Runs whose truth is known, judged: `python -m benchmarks.judge [--json] [--full]`.
 
 The truth is that of benchmarks/judge_truth.py: quality on several hundred pictures of the style that no run ever saw.
-Runs are kept in `--folder` and what was measured in `docs/experiments`, a row a checkpoint, so that a second call, here
-or elsewhere, goes on from there. Needs what `make starter` fetches.
+Runs and all drawings are kept in `--folder`, and what was measured in `docs/experiments`, a row a checkpoint, so that a
+second call, here or elsewhere, goes on from there. Needs what `make starter` fetches.
 """
 
 import argparse
@@ -22,7 +22,8 @@ import torch
 from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks import judge_truth as truth
-from benchmarks.judge_cases import Case, Style, cases, recipe_of, trained_pictures
+from benchmarks.judge_cases import Case, cases, recipe_of, trained_pictures, write
+from benchmarks.judge_styles import Style, style_of
 from lorakiln import families
 from lorakiln.families.family import Family
 from lorakiln.judge.copying import Gallery
@@ -42,8 +43,8 @@ from tools.starter.places import BUILD, RESOLUTION
 ROWS = Path(__file__).parents[1] / "docs" / "experiments"
 UNSEEN = 300  # pictures that hold the truth
 PLAN = PLANS[2]  # how thoroughly the judge looks
-DRAWINGS = 20  # with the trigger at each strength; without it two of each plain prompt
-DRIFTS = (0.5, 0.9, 1.4)  # strengths at which drift is measured; between them it is taken to be straight
+DRAWINGS = 16  # with the trigger at each strength; without it two of each plain prompt
+DRIFTS = (0.5, 1.1)  # strengths at which drift is measured; between them it is taken to be straight, beyond them level
 STEPS, CFG = 6, 4.0  # of the drawings
 
 
@@ -60,28 +61,36 @@ class Outcome:
 
 
 class Truth:
-    """Q of every checkpoint at every strength."""
+    """Q of every checkpoint at every strength.
+
+    The unseen pictures pass through the base's VAE first: what it cannot draw, no LoRA on its UNet can learn.
+    """
 
     def __init__(self, family: Family, style: Style, drawings: int):
         self.family, self.style = family, style
         self.unseen_NHWC, texts = style.unseen(UNSEEN)
         self.prompts = texts[:drawings]
         self.plain = [text for text in PLAIN for _ in range(max(1, drawings // 10))]
-        self.scale = truth.Scale.of(truth.features(self.unseen_NHWC))
-        self.unseen_NF = self._features(self.unseen_NHWC)
-        self.base_NF = self._features(self._drawn(self.prompts))
+        base_NF = truth.features(self._drawn(self.prompts))
+        unseen_NF = truth.features(np.concatenate([_redrawn(family, one) for one in np.split(self.unseen_NHWC, 20)]))
+        self.scale = truth.Scale.of(base_NF, unseen_NF)
+        self.base_NF, self.unseen_NF = self.scale(base_NF), self.scale(unseen_NF)
         self.base_plain_NF = self._features(self._drawn(self.plain))
         self.other_plain_NF = self._features(self._drawn(self.plain, seed=5000))
 
-    def curve(self, lora: Path, trained_NHWC: np.ndarray) -> dict[float, tuple[float, float, float] | None]:
-        """Strength -> what Q is made of: (similarity, drift, copying); None where it draws no pictures any more."""
+    def curve(self, lora: Path, trained_NHWC: np.ndarray, keep: Path) -> dict[float, tuple[float, float, float] | None]:
+        """Strength -> what Q is made of: (similarity, drift, copying); None where it draws no pictures any more.
+
+        The drawings are kept in the file `keep`.
+        """
         found: dict[float, tuple[float, float, float] | None] = {}
         drifts, within = {0.0: 0.0}, truth.near(trained_NHWC, self.unseen_NHWC)
+        kept: dict[str, np.ndarray] = {}
         for strength in truth.STRENGTHS:
             network = load_lora(self.family, lora, strength)
             network.merge()
             try:
-                drawn = self._drawn(self.prompts)
+                drawn = kept[f"{strength:g}"] = self._drawn(self.prompts)
                 if strength in DRIFTS:
                     plain_NF = self._features(self._drawn(self.plain))
                     drifts[strength] = truth.drift(plain_NF, self.base_plain_NF, self.other_plain_NF)
@@ -90,6 +99,8 @@ class Truth:
             except ValueError:
                 found[strength] = None
             network.remove()
+        keep.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(keep, **kept)
         moved = np.interp(truth.STRENGTHS, list(drifts), list(drifts.values()))
         return {
             at: made and (made[0], float(far), made[2]) for (at, made), far in zip(found.items(), moved, strict=True)
@@ -100,7 +111,7 @@ class Truth:
             Request(text, width=RESOLUTION, height=RESOLUTION, steps=STEPS, cfg=CFG, seed=seed + n, sampler="dpmpp_2m")
             for n, text in enumerate(prompts)
         ]
-        return np.stack([np.asarray(picture) for picture in draw(self.family, wanted, batch=8)])
+        return np.stack([np.asarray(picture) for picture in draw(self.family, wanted, batch=16)])
 
     def _features(self, pictures_NHWC: np.ndarray) -> np.ndarray:
         return self.scale(truth.features(pictures_NHWC))
@@ -110,7 +121,7 @@ def trained_run(case: Case, folder: Path, style: Style) -> RunFolder:
     """The run of a case, trained unless it was before."""
     run = RunFolder(folder / "runs" / case.name, case.name)
     if run.finished_at() is None:
-        style.write(case, folder / "sets" / case.name)
+        write(style, case, folder / "sets" / case.name)
         try:
             train(recipe_of(case, folder), Path(f"{case.name}.toml"), overwrite=True, reporter=Silent())
         except ValueError as error:  # a rate that ends in NaN: its checkpoints are still there to be judged
@@ -134,7 +145,8 @@ def measured_run(case: Case, folder: Path, known: Truth, most: int) -> Iterator[
     done = run_judge(subject, 0, "", Silent(), stages, PLAN)
     trained_NHWC = trained_pictures(case, folder)
     for one, (_, step, path) in zip(done.measures.checkpoints, loras, strict=True):
-        curve = known.curve(path, trained_NHWC)
+        keep = folder / "drawings" / f"{one.name}.npz"
+        curve = known.curve(path, trained_NHWC, keep)
         yield {
             **asdict(case), "case": case.name, "checkpoint": one.name, "step": step,
             "truth": {f"{at:g}": made and [round(each, 4) for each in made] for at, made in curve.items()},
@@ -170,15 +182,18 @@ def outcomes(rows: Sequence[dict]) -> Iterator[Outcome]:
     by_run: dict[str, list[dict]] = {}
     for row in rows:
         by_run.setdefault(row["case"], []).append(row)
-    style_best = max((truth.best(qualities(row)) for row in rows), default=0.0)
+    style_best: dict[str, float] = {}
+    for row in rows:
+        style_best[row["style"]] = max(style_best.get(row["style"], 0.0), truth.best(qualities(row)))
     for case, held in by_run.items():
+        most = style_best[held[0]["style"]]
         curves, said = [qualities(row) for row in held], verdict_of(held)
         chosen = next(n for n, row in enumerate(held) if row["checkpoint"] == said.best)
         points = [(0.0, 0.0), *sorted(curves[chosen].items())]
         reached = float(np.interp(said.strength or 0.0, *zip(*points, strict=True)))
         yield Outcome(
-            case, truth.words(curves, style_best), [said.words[row["checkpoint"]] for row in held],
-            max(map(truth.best, curves)) - reached, truth.ALIKE * style_best,
+            case, truth.words(curves, most), [said.words[row["checkpoint"]] for row in held],
+            max(map(truth.best, curves)) - reached, truth.ALIKE * most,
         )  # fmt: skip
 
 
@@ -212,10 +227,18 @@ def wilson(hits: int, of: int) -> tuple[float, float]:
 
 
 @torch.no_grad()
+def _redrawn(family: Family, pictures_NHWC: np.ndarray, noise: float = 0.0, seed: int = 0) -> np.ndarray:
+    """Pictures through the VAE and back, with so much noise on their latents."""
+    pixels_NCHW = torch.from_numpy(pictures_NHWC).permute(0, 3, 1, 2).float() / 127.5 - 1
+    latent = family.scale(family.encode_pixels(pixels_NCHW).mean_BCHW)
+    latent = latent + noise * torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
+    return np.stack([np.asarray(to_picture(one)) for one in family.decode(latent)])
+
+
 def copying(family: Family, style: Style, count: int) -> dict[str, float]:
     """Planted copies, that is training pictures as a model draws them from memory, and others drawn alike."""
     rng = random.Random(f"copies {style.name}")
-    trained = [Image.fromarray(style.picture(emoji, rng)[0].pixels) for emoji in style.training[:40]]
+    trained = [Image.fromarray(style.picture(thing, rng)[0]) for thing in style.training[:40]]
     gallery, hits, alarms = Gallery(trained), [], []
     for n in range(count):
         picture = spoilt(family, trained[n % len(trained)], rng, n)
@@ -233,10 +256,7 @@ def copying(family: Family, style: Style, count: int) -> dict[str, float]:
 
 def spoilt(family: Family, picture: Image.Image, rng: random.Random, seed: int) -> Image.Image:
     """A picture as a model draws it from memory: through the VAE, a little wrong, and changed in one way or none."""
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
-    latent = family.scale(family.encode_pixels(pixels).mean_BCHW)
-    latent = latent + 0.15 * torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
-    redrawn = to_picture(family.decode(latent)[0])
+    redrawn = Image.fromarray(_redrawn(family, np.array(picture)[None], 0.15, seed)[0])
     left, top = rng.randint(0, 16), rng.randint(0, 16)
     return rng.choice([
         lambda one: one, lambda one: one, ImageOps.mirror,
@@ -249,7 +269,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     """Go on where the rows end, until the time is up or all is done; then sum up what is there."""
     part, parts = map(int, options.part.split("/"))
     torch.set_num_threads(max(1, min(2, os.cpu_count() or 1) // parts))
-    began, family, known = time.monotonic(), families.load("starter"), Style(options.style, options.seed)
+    began, family, known = time.monotonic(), families.load("starter"), style_of(options.style, options.seed)
     rows_file = rows_of(options)
     have = {row["case"] for row in read_rows(rows_file)}
     todo = [case for case in cases(options.style, options.seed)[part - 1 :: parts] if case.name not in have]
@@ -282,7 +302,9 @@ if __name__ == "__main__":
     parser.add_argument("--full", action="store_true", help="every case, however long it takes")
     parser.add_argument("--minutes", type=float, default=20, help="begin no case that would end later")
     parser.add_argument("--checkpoints", type=int, default=4, help="of each run, the last one among them")
-    parser.add_argument("--style", default="noto", help="noto is the table's; thresholds are fitted on twemoji")
+    parser.add_argument(
+        "--style", default="potti", help="potti and blueprint are the table's; thresholds are fitted on chalk"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--part", default="1/1", help="N/M: every Mth of the cases that are left, on 1/M of the cores")
     parser.add_argument("--folder", type=Path, default=BUILD.parent / "judge-proof")

@@ -1,7 +1,7 @@
 """What a right verdict is: the quality Q(t) of a checkpoint at strength t, on pictures that nobody trained on.
 
-Written before the judge, and by descriptors that the judge does not use: statistics of pixels, held against several
-hundred unseen pictures, where the judge has denoising losses, tags and alignments. Pictures are uint8 arrays.
+By descriptors that the judge does not use: statistics of pixels, held against several hundred unseen pictures, where
+the judge has denoising losses, tags, alignments and the UNet's own features. Pictures are uint8 arrays.
 
 N pictures, H and W height and width, F features.
 """
@@ -14,7 +14,7 @@ import numpy as np
 from lorakiln.judge.look import energy_distance
 
 DRIFT_WEIGHT, COPY_WEIGHT = 0.1, 0.5
-MOST = 5.0  # deviations beyond which a feature is just as wrong
+GROUPS = (6, 27, 6, 4, 6)  # of features: colours' means and deviations, which colours, edges, detail, slopes
 CHANCE = 0.01  # share of unseen pictures that lie as near to a training picture by chance alone
 UNDER, BAKED, SLIGHTLY = 1.1, 0.85, 0.5  # best strengths between which a checkpoint is called what it is called
 ENOUGH = 0.95  # of the best that the run can do
@@ -22,45 +22,67 @@ SHORT = 0.75  # of it: a checkpoint that reaches less, before the best one, has 
 LITTLE = 1 / 3  # of the best that any run of the style reached: less, turned up, is not the style yet
 STRENGTHS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.4)
 ALIKE = 0.05  # of that best: a Q no further below another is as good as it
-NOISE = 0.1  # of Q between two strengths of one checkpoint, as a deviation: strengths nearer than that are one
+NOISE = 0.06  # of Q between two strengths of one checkpoint, as a deviation: strengths nearer than that are one
 
 
 @dataclass(frozen=True)
 class Scale:
-    """What makes features comparable: their mean and deviation over the unseen pictures."""
+    """What makes groups of features comparable: each is divided by its deviation over the base's drawings and the
+    unseen pictures, half and half, as one number.
 
-    mean_F: np.ndarray
+    Not each feature by its own: a style whose pictures are all of one blue has features that hardly vary, and what
+    missed that blue by a hair was as wrong as the base's red.
+    """
+
     deviation_F: np.ndarray
 
     @classmethod
-    def of(cls, features_NF: np.ndarray) -> "Scale":
-        return cls(features_NF.mean(0), features_NF.std(0) + 1e-6)
+    def of(cls, base_NF: np.ndarray, unseen_NF: np.ndarray) -> "Scale":
+        apart_F = (base_NF.mean(0) - unseen_NF.mean(0)) / 2
+        variance_F = (base_NF.var(0) + unseen_NF.var(0)) / 2 + apart_F**2
+        groups = np.split(variance_F, np.cumsum(GROUPS)[:-1])
+        return cls(np.concatenate([np.full(len(one), np.sqrt(one.sum()) + 1e-6) for one in groups]))
 
     def __call__(self, features_NF: np.ndarray) -> np.ndarray:
-        return np.clip((features_NF - self.mean_F) / self.deviation_F, -MOST, MOST)
+        return features_NF / self.deviation_F
 
 
 def features(pictures_NHWC: np.ndarray) -> np.ndarray:
-    """(N, F): how a picture is drawn and not what it shows.
+    """(N, F): how a picture is drawn and what of, not where it shows it; in the groups of `GROUPS`.
 
-    Means and deviations of the colours, a histogram of 27 of them, strength and peakedness of the detail at four
-    scales, and a histogram of how strong the edges are.
+    Means and deviations of the colours; shares of 27 colours, a pixel between them counting for each as it is near;
+    a histogram of how strong the edges are; strength of the detail at four scales; how much each colour changes across
+    and down from one sixteenth of the picture to the next.
     """
     rgb = pictures_NHWC.astype(np.float32) / 255
     grey = rgb @ np.array([0.299, 0.587, 0.114], np.float32)
-    bins = np.minimum((rgb * 3).astype(int), 2) @ np.array([9, 3, 1])
-    colours = np.stack([np.bincount(one.ravel(), minlength=27) / one.size for one in bins])
     slopes = np.hypot(np.diff(grey, axis=1)[:, :, :-1], np.diff(grey, axis=2)[:, :-1])
     edges = np.stack([np.histogram(one, bins=[0, 0.01, 0.03, 0.08, 0.16, 0.32, 2])[0] / one.size for one in slopes])
     detail = []
     for _ in range(4):
-        small = grey.reshape(len(grey), grey.shape[1] // 2, 2, grey.shape[2] // 2, 2).mean((2, 4))
+        small = _shrunk(grey[..., None], 2)[..., 0]
         left = grey - small.repeat(2, 1).repeat(2, 2)
-        strength = np.sqrt((left**2).mean((1, 2)))
-        detail += [np.log(strength + 1e-3), np.log((left**4).mean((1, 2)) / (strength**4 + 1e-9) + 1e-3)]
+        detail.append(np.log(np.sqrt((left**2).mean((1, 2))) + 1e-3))
         grey = small
+    cells = _shrunk(rgb, rgb.shape[1] // 16)
+    changes = [np.sqrt((np.diff(cells, axis=axis) ** 2).mean((1, 2))) for axis in (2, 1)]
     moments = [rgb.mean((1, 2)), rgb.std((1, 2))]
-    return np.concatenate([*moments, np.sqrt(colours), np.sqrt(edges), np.stack(detail, 1)], axis=1)
+    return np.concatenate([*moments, np.sqrt(_colours(rgb)), np.sqrt(edges), np.stack(detail, 1), *changes], axis=1)
+
+
+def _shrunk(pictures_NHWC: np.ndarray, by: int) -> np.ndarray:
+    """Smaller by a factor, each pixel the mean of those that it stands for."""
+    count, height, width, channels = pictures_NHWC.shape
+    return pictures_NHWC.reshape(count, height // by, by, width // by, by, channels).mean((2, 4))
+
+
+def _colours(rgb_NHWC: np.ndarray) -> np.ndarray:
+    """(N, 27) shares of the colours whose channels are 0, a half or 1; pixels between them are shared out linearly."""
+    red, green, blue = (
+        np.stack([np.clip(1 - 2 * one, 0, 1), 1 - np.abs(2 * one - 1), np.clip(2 * one - 1, 0, 1)], -1)
+        for one in np.moveaxis(rgb_NHWC.reshape(len(rgb_NHWC), -1, 3), -1, 0)
+    )
+    return np.einsum("npa,npb,npc->nabc", red, green, blue).reshape(-1, 27) / red.shape[1]
 
 
 def similarity(drawn_NF: np.ndarray, base_NF: np.ndarray, unseen_NF: np.ndarray) -> float:
@@ -92,9 +114,8 @@ def nearest(pictures_NHWC: np.ndarray, trained_NHWC: np.ndarray) -> np.ndarray:
 
 
 def _small(pictures_NHWC: np.ndarray) -> np.ndarray:
-    count, height, width, _ = pictures_NHWC.shape
-    cells = pictures_NHWC.reshape(count, 16, height // 16, 16, width // 16, 3).astype(np.float32)
-    flat = cells.mean((2, 4)).reshape(count, -1)
+    count, height = pictures_NHWC.shape[:2]
+    flat = _shrunk(pictures_NHWC.astype(np.float32), height // 16).reshape(count, -1)
     flat = flat - flat.mean(1, keepdims=True)
     return flat / (np.linalg.norm(flat, axis=1, keepdims=True) + 1e-6)
 
