@@ -26,10 +26,12 @@ from benchmarks.judge_cases import Case, cases, recipe_of, trained_pictures, wri
 from benchmarks.judge_styles import Style, style_of
 from lorakiln import families
 from lorakiln.families.family import Family
+from lorakiln.judge import strengths
 from lorakiln.judge.copying import Gallery
 from lorakiln.judge.interval import Interval
 from lorakiln.judge.plan import PLANS
-from lorakiln.judge.verdict import WORDS, Drawn, Measured, Verdict, judge
+from lorakiln.judge.strengths import WORDS
+from lorakiln.judge.verdict import Drawn, Measured, Verdict, judge
 from lorakiln.runs.drawing import load_lora
 from lorakiln.runs.folder import RunFolder
 from lorakiln.runs.judge import run_judge
@@ -50,14 +52,25 @@ STEPS, CFG = 6, 4.0  # of the drawings
 
 @dataclass(frozen=True)
 class Outcome:
-    """One run: the right words and what was said, checkpoint by checkpoint; the Q that the judge's choice lost against
-    Q*, and how little of it is as good."""
+    """One run: the right words and what was said, checkpoint by checkpoint; Q*, the best Q of the checkpoint that the
+    judge chose, its Q at the strength that the judge said, and how much less is as good."""
 
     case: str
     words: list[str]
     said: list[str]
-    lost: float
+    best: float
+    chosen: float
+    used: float
     reach: float
+
+    @property
+    def right_checkpoint(self) -> bool:
+        return self.chosen >= 0.95 * self.best
+
+    @property
+    def as_good(self) -> bool:
+        """Whether checkpoint and strength, used as the judge says, draw as well as any of the run."""
+        return self.used >= self.best - self.reach
 
 
 class Truth:
@@ -184,26 +197,29 @@ def outcomes(rows: Sequence[dict]) -> Iterator[Outcome]:
         by_run.setdefault(row["case"], []).append(row)
     style_best: dict[str, float] = {}
     for row in rows:
-        style_best[row["style"]] = max(style_best.get(row["style"], 0.0), truth.best(qualities(row)))
+        style_best[row["style"]] = max(style_best.get(row["style"], 0.0), strengths.best(qualities(row)))
     for case, held in by_run.items():
-        most = style_best[held[0]["style"]]
         curves, said = [qualities(row) for row in held], verdict_of(held)
-        chosen = next(n for n, row in enumerate(held) if row["checkpoint"] == said.best)
-        points = [(0.0, 0.0), *sorted(curves[chosen].items())]
-        reached = float(np.interp(said.strength or 0.0, *zip(*points, strict=True)))
+        rule = truth.rule(style_best[held[0]["style"]])
+        chosen = next(curve for curve, row in zip(curves, held, strict=True) if row["checkpoint"] == said.best)
         yield Outcome(
-            case, truth.words(curves, most), [said.words[row["checkpoint"]] for row in held],
-            max(map(truth.best, curves)) - reached, truth.ALIKE * most,
+            case, strengths.words(curves, rule), [said.words[row["checkpoint"]] for row in held],
+            max(map(strengths.best, curves)), strengths.best(chosen), strengths.at(chosen, said.strength or 0.0),
+            rule.reach,
         )  # fmt: skip
 
 
 def summary(rows: Sequence[dict]) -> dict[str, float]:
-    """Right words, and runs whose chosen checkpoint and strength are as good as their best, with Wilson's intervals."""
+    """Shares, with Wilson's intervals: right words; runs whose chosen checkpoint is within 5 % of Q*; runs whose chosen
+    checkpoint is as good as any at the strength that was said."""
     runs = list(outcomes(rows))
-    right = [word == said for run in runs for word, said in zip(run.words, run.said, strict=True)]
-    close = [run.lost <= run.reach for run in runs]
-    found: dict[str, float] = {"checkpoints": len(right), "runs": len(close)}
-    for name, hits in (("verdict_accuracy", right), ("best_within_5pct", close)):
+    shares = {
+        "verdict_accuracy": [word == said for run in runs for word, said in zip(run.words, run.said, strict=True)],
+        "best_within_5pct": [run.right_checkpoint for run in runs],
+        "strength_as_good": [run.as_good for run in runs],
+    }
+    found: dict[str, float] = {"checkpoints": len(shares["verdict_accuracy"]), "runs": len(runs)}
+    for name, hits in shares.items():
         found[name] = sum(hits) / max(1, len(hits))
         found[f"{name}_low"], found[f"{name}_high"] = wilson(sum(hits), len(hits))
     return found
@@ -268,7 +284,7 @@ def spoilt(family: Family, picture: Image.Image, rng: random.Random, seed: int) 
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """Go on where the rows end, until the time is up or all is done; then sum up what is there."""
     part, parts = map(int, options.part.split("/"))
-    torch.set_num_threads(max(1, min(2, os.cpu_count() or 1) // parts))
+    torch.set_num_threads(max(1, min(2, torch.get_num_threads()) // parts))
     began, family, known = time.monotonic(), families.load("starter"), style_of(options.style, options.seed)
     rows_file = rows_of(options)
     have = {row["case"] for row in read_rows(rows_file)}

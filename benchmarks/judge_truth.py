@@ -6,19 +6,16 @@ the judge has denoising losses, tags, alignments and the UNet's own features. Pi
 N pictures, H and W height and width, F features.
 """
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from lorakiln.judge.look import energy_distance
+from lorakiln.judge.strengths import Rule
 
 DRIFT_WEIGHT, COPY_WEIGHT = 0.1, 0.5
 GROUPS = (6, 27, 6, 4, 6)  # of features: colours' means and deviations, which colours, edges, detail, slopes
 CHANCE = 0.01  # share of unseen pictures that lie as near to a training picture by chance alone
-UNDER, BAKED, SLIGHTLY = 1.1, 0.85, 0.5  # best strengths between which a checkpoint is called what it is called
-ENOUGH = 0.95  # of the best that the run can do
-SHORT = 0.75  # of it: a checkpoint that reaches less, before the best one, has not got there yet
 LITTLE = 1 / 3  # of the best that any run of the style reached: less, turned up, is not the style yet
 STRENGTHS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.4)
 ALIKE = 0.05  # of that best: a Q no further below another is as good as it
@@ -129,39 +126,6 @@ def quality(like: float, drifted: float, copies: float) -> float:
     return like - DRIFT_WEIGHT * max(0.0, drifted - 1) - COPY_WEIGHT * max(0.0, copies - CHANCE)
 
 
-def best(curve: Mapping[float, float]) -> float:
-    """The highest Q of a curve. Strength 0 is the base, whose Q is 0."""
-    return max(0.0, *curve.values())
-
-
-def as_good(curve: Mapping[float, float], reach: float) -> tuple[float, float]:
-    """The lowest and the highest strength whose Q lies at most `reach` below the best, between points as the straight
-    line has it."""
-    points = [(0.0, 0.0), *sorted(curve.items())]
-    grid = np.arange(0, points[-1][0] + 1e-9, 0.01)
-    good = grid[np.interp(grid, *zip(*points, strict=True)) >= best(curve) - reach - 1e-9]
-    return round(float(good.min()), 2), round(float(good.max()), 2)
-
-
-def word(curve: Mapping[float, float], run_best: float, style_best: float, rising: bool = False) -> str:
-    """The right word for a checkpoint, from its curve of Q over strengths.
-
-    `run_best` is Q*, the best of its run, and `style_best` that of all runs of the style; `rising`: the run's best
-    checkpoint comes after this one. Which strength is the very best is chance where a curve is flat, so a checkpoint is
-    as strong as the strengths that are as good as its best allow. On the way to something drawings may fall apart
-    first; what training on mends is underbaked all the same.
-    """
-    most, (low, high) = best(curve), as_good(curve, max(ALIKE * style_best, NOISE))
-    little = LITTLE * style_best
-    if low > UNDER or (rising and run_best >= little and most < SHORT * run_best):
-        return "underbaked"
-    if high >= BAKED:
-        return "underbaked" if most < little else "baked"
-    return "slightly overbaked" if high >= SLIGHTLY and most >= max(ENOUGH * run_best, little) else "overbaked"
-
-
-def words(curves: Sequence[Mapping[float, float]], style_best: float) -> list[str]:
-    """The right words for the checkpoints of one run, in the order of their training."""
-    tops = [best(curve) for curve in curves]
-    peak = tops.index(max(tops))
-    return [word(curve, tops[peak], style_best, rising=at < peak) for at, curve in enumerate(curves)]
+def rule(style_best: float) -> Rule:
+    """What counts as alike and as little beside the best Q that any run of the style reached."""
+    return Rule(max(ALIKE * style_best, NOISE), LITTLE * style_best)

@@ -67,11 +67,10 @@ def _show(done: "Judged") -> None:
     typer.echo(f"\n{done.subject.name}: {verdict.word}. {sentence(verdict)}")
     width = max(len(one.name) for one in done.measures.checkpoints)
     for one in done.measures.checkpoints:
-        strength, gain = one.top()
+        strength, worth = verdict.tops[one.name]
         mark = "*" if one.name == verdict.best else " "
-        typer.echo(
-            f" {mark} {one.name:<{width}}  {verdict.words[one.name]:<18}  best at {strength:.2f}, gain {gain:+.3f}"
-        )
+        found = f"{verdict.words[one.name]:<18}  best at {strength:.2f}, {verdict.by} {worth:+.3f}"
+        typer.echo(f" {mark} {one.name:<{width}}  {found}")
     for title, reasons in (("why", verdict.reasons), ("next", verdict.advice)):
         for one in reasons:
             typer.echo(f"{title:<8}{one.text} [{', '.join(one.evidence)}]")

@@ -33,12 +33,12 @@ class Plan:
         return losses + 2 * self.steps * (base + own)
 
 
-DRAWN = (0.4, 0.7, 1.0, 1.3)
+DRAWN = (0.4, 0.7, 1.0, 1.4)
 PLANS = (
-    Plan(24, 20, 20, STRENGTHS, 3, 16, 4, 3, DRAWN, 20),
-    Plan(16, 16, 12, STRENGTHS, 3, 12, 4, 2, DRAWN, 14),
-    Plan(9, 8, 6, STRENGTHS, 3, 12, 4, 1, DRAWN, 8),
-    Plan(9, 8, 6, STRENGTHS, 2, 8, 2, 1, (0.7, 1.0, 1.3), 8),
+    Plan(24, 20, 20, STRENGTHS, 3, 20, 4, 3, DRAWN, 20),
+    Plan(16, 16, 12, STRENGTHS, 3, 16, 4, 2, DRAWN, 12),
+    Plan(9, 8, 6, STRENGTHS, 3, 16, 4, 1, DRAWN, 8),
+    Plan(9, 8, 6, STRENGTHS, 2, 8, 2, 1, (0.7, 1.0, 1.4), 8),
     Plan(9, 6, 4, (0.3, 0.6, 0.8, 1.0, 1.3), 2, 4, 2, 1, (0.7, 1.0), 8),
     Plan(6, 4, 4, (0.3, 0.6, 0.8, 1.0, 1.3), 1, 2, 1, 1, (1.0,), 8),
 )  # fmt: skip

@@ -9,7 +9,7 @@ from PIL import Image
 from lorakiln.base.html import escape, figure, page
 from lorakiln.judge.cell import Cell
 from lorakiln.judge.curves import Line, plot
-from lorakiln.judge.interval import interval
+from lorakiln.judge.interval import Interval, interval
 from lorakiln.judge.verdict import Measured, Reason, Verdict
 
 SIDE = 192  # pixels of a picture in the page
@@ -93,15 +93,15 @@ def _list(title: str, reasons: Sequence[Reason]) -> str:
 
 def _table(told: Told) -> str:
     head = "".join(f"<th>{name}</th>" for name in (
-        "checkpoint", "word", "best strength", "gain there", "gain at 1", "on trained pictures", "copies", "style",
-        "fidelity", "prompt followed", "leak", "diversity", "change of weights", "rank used",
+        "checkpoint", "word", "best strength", f"{told.verdict.by} there", "gain at 1", "on trained pictures",
+        "copies at 1", "style", "fidelity", "prompt followed", "leak", "diversity", "change of weights", "rank used",
     ))  # fmt: skip
     rows = "".join(_row(one, told.verdict) for one in told.checkpoints)
     return f'<h2>Checkpoints</h2><div style="overflow-x:auto"><table><tr>{head}</tr>{rows}</table></div>'
 
 
 def _row(one: Measured, verdict: Verdict) -> str:
-    strength, most = one.top()
+    strength, worth = verdict.tops[one.name]
     drawn = one.drawn.get(1.0)
     shown = (
         [drawn.copied, drawn.style, drawn.fidelity, drawn.following, drawn.leak, drawn.diversity]
@@ -110,7 +110,7 @@ def _row(one: Measured, verdict: Verdict) -> str:
     )
     cells = [
         f"<b>{escape(one.name)}</b>" if one.name == verdict.best else escape(one.name), _mark(verdict.words[one.name]),
-        f"{strength:.2f}", f"{most:+.3f}", escape(one.gain), escape(one.trained) if one.trained else "",
+        f"{strength:.2f}", f"{worth:+.3f}", escape(one.gain), escape(one.trained) if one.trained else "",
         *("" if value is None else f"{value:.2f}" for value in shown),
         f"{one.weights.share:.3f}" if one.weights else "", f"{one.weights.directions:.0%}" if one.weights else "",
     ]  # fmt: skip
@@ -151,7 +151,17 @@ def _curves(told: Told) -> str:
         Line(one.name, sorted(one.curve), [interval(one.curve[s]) for s in sorted(one.curve)])
         for one in told.checkpoints[-4:]
     ]
-    return text + plot(curves, "strength", f"gain on {what}")
+    return _styles(told) + text + plot(curves, "strength", f"gain on {what}")
+
+
+def _styles(told: Told) -> str:
+    """How far drawings come over strengths, for the checkpoints that drew enough."""
+    lines = [
+        Line(one.name, sorted(styles), [Interval(styles[s], styles[s], styles[s], 1) for s in sorted(styles)])
+        for one in told.checkpoints if (styles := one.styles)
+    ]  # fmt: skip
+    title = "<h2>How far drawings come from the base's (0) to the set's (1)</h2>"
+    return title + plot(lines, "strength", "style") if lines else ""
 
 
 def _nearest(told: Told) -> str:

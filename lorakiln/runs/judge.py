@@ -129,6 +129,7 @@ def as_json(done: Judged) -> dict[str, Any]:
     best = next(one for one in done.measures.checkpoints if one.name == verdict.best)
     table = {
         "verdict": verdict.word,
+        "by": verdict.by,
         "best": {
             "name": best.name, "step": best.step, "file": files[best.name], "word": verdict.words[best.name],
             "strength": verdict.strength, "strengths": verdict.usable,
@@ -152,9 +153,10 @@ def as_json(done: Judged) -> dict[str, Any]:
 
 
 def _row(one: Measured, verdict: Verdict) -> dict[str, Any]:
-    strength, gain = one.top()
+    strength, worth = verdict.tops[one.name]
     row: dict[str, Any] = {
-        "name": one.name, "step": one.step, "word": verdict.words[one.name], "top_strength": strength, "top_gain": gain,
+        "name": one.name, "step": one.step, "word": verdict.words[one.name],
+        "top_strength": strength, "top_worth": worth,
         "gain": _ends(one.gain), "curve": {f"{s:g}": list(gains) for s, gains in one.curve.items()},
         "bands": {name: _ends(band) for name, band in one.bands.items()},
         "trained": _ends(one.trained) if one.trained else None, "gap": _ends(one.gap) if one.gap else None,

@@ -1,5 +1,6 @@
 """Takes the measures of a subject: losses of every checkpoint first, which is cheap, then drawings of the finalists."""
 
+import math
 import time
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
@@ -24,6 +25,7 @@ from lorakiln.judge.copying import Gallery, copied_share
 from lorakiln.judge.heldout import HeldOut, bands, denoising_losses, gains, memorising, read_held_out
 from lorakiln.judge.interval import interval
 from lorakiln.judge.plan import Plan, finalists, spread
+from lorakiln.judge.strengths import best
 from lorakiln.judge.verdict import Drawn, Measured, with_drawn
 from lorakiln.judge.weights import Changed, changed, weigh
 from lorakiln.runs.drawing import load_lora
@@ -148,7 +150,7 @@ def _draw_finalists(
     subject: Subject, plan: Plan, tagger: Tagger | None, stages: Stages, measures: Measures, unseen: Sequence[Shown]
 ) -> None:
     """Add drawings and what they show to the finalists."""
-    chosen = finalists([one.top()[1] for one in measures.checkpoints], plan.finalists)
+    chosen = finalists([best(one.gains) if one.gains else math.nan for one in measures.checkpoints], plan.finalists)
     prompts, plain = _prompts(subject, plan, unseen)
     side = subject.family.resolution
     measures.gallery = Gallery([_square(one.path, side) for one in subject.trained])

@@ -3,26 +3,29 @@
 import pytest
 
 from benchmarks import judge as proof
-from lorakiln.judge.verdict import STRENGTHS
 
 
-def row(case: str, step: int, top: float, likeness: float) -> dict:
-    """A checkpoint whose gain and whose likeness to the style both have their best at a strength."""
-    curve = {f"{t:g}": [0.2 - 0.2 * (t - top) ** 2] * 4 for t in STRENGTHS}
-    quality = {f"{t:g}": [likeness - 2 * (t - top) ** 2, 0.0, 0.0] for t in proof.truth.STRENGTHS}
-    return {"style": "s", "case": case, "checkpoint": f"step{step}", "step": step, "truth": quality, "curve": curve,
-            "trained": None, "gap": None, "drawn": {}, "heldout": 4}  # fmt: skip
+def row(case: str, step: int, top: float, likeness: float, sees: float = 0.0) -> dict:
+    """A checkpoint whose likeness to the style has its best at a strength; the judge sees it `sees` higher."""
+    worth = {t: likeness - 2 * (t - top) ** 2 for t in proof.truth.STRENGTHS}
+    drawn = {f"{t:g}": {"style": each + sees, "copied": 0.0} for t, each in worth.items()}
+    return {"style": "s", "case": case, "checkpoint": f"step{step}", "step": step,
+            "truth": {f"{t:g}": [each, 0.0, 0.0] for t, each in worth.items()}, "curve": {"1": [0.1] * 4},
+            "trained": None, "gap": None, "drawn": drawn, "heldout": 4}  # fmt: skip
 
 
 def test_words_are_compared_and_the_choice_is_weighed():
-    rows = [row("a", 1, 1.0, 0.8), row("b", 1, 0.4, 0.8), row("c", 1, 0.9, 0.1)]
-    good, over, little = proof.outcomes(rows)
-    assert (good.words, good.said) == (["baked"], ["baked"]) and good.lost < 0.04
-    assert (over.words, over.said) == (["slightly overbaked"], ["overbaked"])
-    assert (little.words, little.said) == (["underbaked"], ["baked"]), "the losses cannot see how little it is"
+    rows = [row("a", 1, 1.0, 0.8), row("a", 2, 0.4, 0.7, 0.2), row("b", 1, 0.4, 0.8), row("c", 1, 0.9, 0.1, 0.4)]
+    wrong, over, little = proof.outcomes(rows)
+    assert (wrong.words, wrong.said) == (["baked", "overbaked"], ["baked", "slightly overbaked"])
+    assert (wrong.best, wrong.chosen) == (pytest.approx(0.78), pytest.approx(0.68)) and not wrong.right_checkpoint
+    assert (over.words, over.said) == (["slightly overbaked"], ["slightly overbaked"])
+    assert over.right_checkpoint and over.as_good and over.used == pytest.approx(0.78, abs=0.02)
+    assert (little.words, little.said) == (["underbaked"], ["baked"])
     found = proof.summary(rows)
-    assert found["checkpoints"] == 3 and found["verdict_accuracy"] == pytest.approx(1 / 3)
-    assert proof.crossed(rows)[3] == "| baked | 0 | 1 | 0 | 0 |"
+    assert found["checkpoints"] == 4 and found["verdict_accuracy"] == 0.5
+    assert found["best_within_5pct"] == pytest.approx(2 / 3)
+    assert proof.crossed(rows)[2] == "| underbaked | 0 | 1 | 0 | 0 |"
     assert proof.summary([])["runs"] == 0
 
 

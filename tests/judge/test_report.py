@@ -12,7 +12,7 @@ from lorakiln.judge.curves import Line, plot
 from lorakiln.judge.interval import interval
 from lorakiln.judge.report import Told, card, html, sentence
 from lorakiln.judge.verdict import Drawn, judge, with_drawn
-from tests.judge.test_verdict import checkpoint
+from tests.judge.test_verdict import checkpoint, drawn
 
 GREY = Image.new("RGB", (300, 200), "grey")
 
@@ -36,6 +36,14 @@ def test_the_page_opens_with_the_verdict_and_escapes_what_users_wrote(told):
     assert "owl &amp; co.png" in page and "late at its strengths" in page
     assert page.count('<span class="tag reject">copy</span>') == 2, "in the grid, and beside its training picture"
     assert len(re.findall("<svg", page)) == 2 and "a note" in page
+
+
+def test_the_page_shows_how_far_drawings_come_where_enough_was_drawn(told):
+    assert b"How far drawings come" not in html(told)
+    one = drawn("a", 0.3, 0.6, 0.9, 0.7)
+    page = html(Told("x", judge([one], 4), [one], [], [], {}, [], "")).decode()
+    figure = page.split("How far drawings come")[1].split("</svg>")[0]
+    assert figure.count("<circle") == 4 and "<th>style there</th>" in page
 
 
 def test_the_card_says_how_to_use_it_and_what_it_lacks(told):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from benchmarks import judge_truth as truth
+from lorakiln.judge import strengths
 
 
 def pictures(seed: int, count: int = 24) -> np.ndarray:
@@ -15,61 +16,6 @@ def pictures(seed: int, count: int = 24) -> np.ndarray:
         at = rng.integers(0, 16, 2)
         one[at[0] : at[0] + 16, at[1] : at[1] + 16] = rng.integers(0, 256, 3)
     return made
-
-
-def curve(top: float, height: float = 1.0, bend: float = 1.0) -> dict[float, float]:
-    """A parabola with its top at a strength."""
-    return {t: height - bend * (t - top) ** 2 for t in truth.STRENGTHS}
-
-
-@pytest.mark.parametrize(
-    ("top", "height", "expected"),
-    [
-        (1.45, 1.0, "underbaked"),
-        (1.2, 1.0, "baked"),  # at 1.1 it is as good
-        (0.6, 1.0, "baked"),  # and at 0.85
-        (0.5, 0.96, "slightly overbaked"),
-        (0.5, 0.9, "overbaked"),  # another of the run is better
-        (0.1, 1.0, "overbaked"),
-        (1.0, 0.3, "underbaked"),  # less than a third of what others of the style reach
-    ],
-)
-def test_the_word_follows_from_the_strengths_that_are_as_good_as_the_best(top, height, expected):
-    assert truth.word(curve(top, height), run_best=1.0, style_best=1.0) == expected
-
-
-def test_strengths_are_as_good_within_the_reach_and_the_base_is_one_of_them():
-    low, high = truth.as_good(curve(0.9, bend=2.0), 0.05)
-    assert 0.7 <= low <= 0.8 and 1.0 <= high <= 1.1
-    assert truth.best({0.3: -1.0, 1.0: -0.5}) == 0
-    assert truth.as_good({0.3: -1.0, 1.0: -0.5}, 0.05) == (0.0, 0.01)
-
-
-def test_a_run_is_measured_by_its_own_best():
-    sharp = curve(0.6, 0.8, bend=5.0)
-    assert truth.words([curve(0.6, 1.0, bend=5.0), sharp], 1.0) == ["slightly overbaked", "overbaked"]
-
-
-def test_what_falls_short_before_the_best_checkpoint_is_underbaked_and_after_it_not():
-    short, good = curve(1.0, 0.7), curve(1.0, 1.0)
-    assert truth.words([short, good, short], 1.0) == ["underbaked", "baked", "baked"]
-    near = curve(0.9, 0.8)
-    assert truth.words([near, good], 1.0) == ["baked", "baked"]
-
-
-def test_a_flat_curve_has_learned_nothing_yet_and_a_harmful_one_too_much():
-    flat = {t: 0.02 - 0.01 * t for t in truth.STRENGTHS}
-    harmful = {t: 0.05 - t for t in truth.STRENGTHS}
-    within_noise = {0.3: 0.02, 0.5: 0.055, 0.7: 0.03, 0.9: 0.01, 1.1: 0.0, 1.4: -0.03}
-    assert truth.words([within_noise], 1.0) == ["underbaked"]
-    assert truth.words([flat], 1.0) == ["underbaked"]
-    assert truth.words([harmful], 1.0) == ["overbaked"]
-    assert truth.words([harmful, curve(1.0, 1.0)], 1.0)[0] == "underbaked", "training on mends it"
-    assert truth.words([harmful, curve(1.0, 0.3)], 1.0)[0] == "overbaked", "to nothing worth having"
-
-
-def test_in_a_run_worse_than_its_base_nothing_is_slightly_overbaked():
-    assert truth.words([curve(0.7, -1.0)], 1.0) == ["overbaked"]
 
 
 def test_pictures_of_the_style_are_similar_and_others_are_not():
@@ -125,3 +71,8 @@ def test_drift_is_counted_in_seeds():
 def test_quality_takes_drift_and_copies_off():
     assert truth.quality(0.8, 1.4, 0.21) == pytest.approx(0.8 - 0.04 - 0.1)
     assert truth.quality(0.8, 1.0, 0.005) == 0.8  # another seed's drift and chance alone
+
+
+def test_alike_and_little_are_shares_of_the_styles_best_and_alike_never_less_than_noise():
+    assert truth.rule(2.0) == strengths.Rule(reach=pytest.approx(0.1), little=pytest.approx(2 / 3))
+    assert truth.rule(0.6).reach == truth.NOISE
