@@ -6,6 +6,7 @@ second call, here or elsewhere, goes on from there. Needs what `make starter` fe
 """
 
 import argparse
+import dataclasses
 import json
 import os
 import random
@@ -25,6 +26,7 @@ from benchmarks import judge_truth as truth
 from benchmarks.judge_cases import Case, cases, recipe_of, trained_pictures, write
 from benchmarks.judge_styles import Style, style_of
 from lorakiln import families
+from lorakiln.base.files import write_text
 from lorakiln.families.family import Family
 from lorakiln.judge import strengths
 from lorakiln.judge.copying import Gallery
@@ -86,8 +88,8 @@ class Truth:
         self.plain = [text for text in PLAIN for _ in range(max(1, drawings // 10))]
         base_NF = truth.features(self._drawn(self.prompts))
         unseen_NF = truth.features(np.concatenate([_redrawn(family, one) for one in np.split(self.unseen_NHWC, 20)]))
-        self.scale = truth.Scale.of(base_NF, unseen_NF)
-        self.base_NF, self.unseen_NF = self.scale(base_NF), self.scale(unseen_NF)
+        self.scale_F = truth.scale(base_NF, unseen_NF)
+        self.base_NF, self.unseen_NF = base_NF / self.scale_F, unseen_NF / self.scale_F
         self.base_plain_NF = self._features(self._drawn(self.plain))
         self.other_plain_NF = self._features(self._drawn(self.plain, seed=5000))
 
@@ -127,7 +129,7 @@ class Truth:
         return np.stack([np.asarray(picture) for picture in draw(self.family, wanted, batch=16)])
 
     def _features(self, pictures_NHWC: np.ndarray) -> np.ndarray:
-        return self.scale(truth.features(pictures_NHWC))
+        return truth.features(pictures_NHWC) / self.scale_F
 
 
 def trained_run(case: Case, folder: Path, style: Style) -> RunFolder:
@@ -142,34 +144,53 @@ def trained_run(case: Case, folder: Path, style: Style) -> RunFolder:
     return run
 
 
-def measured_run(case: Case, folder: Path, known: Truth, most: int) -> Iterator[dict]:
+def measured_run(case: Case, folder: Path, known: Truth, most: int) -> list[dict]:
     """Train, judge and measure the truth of one run; a row for each of at most so many checkpoints and the last.
 
     None where a run ended in NaN before its first checkpoint: there is nothing to judge.
     """
     began = time.monotonic()
     run = trained_run(case, folder, known.style)
+    rows, trained_NHWC = judged(case, run, most), trained_pictures(case, folder)
+    paths = {name: path for name, _, path in checkpoints(run)} if rows else {}
+    for row in rows:
+        keep = folder / "drawings" / f"{row['checkpoint']}.npz"
+        curve = known.curve(paths[row["checkpoint"]], trained_NHWC, keep)
+        row["truth"] = {f"{at:g}": made and [round(each, 4) for each in made] for at, made in curve.items()}
+        row["minutes"] = round((time.monotonic() - began) / 60, 2)
+        began = time.monotonic()
+    return rows
+
+
+def judged(case: Case, run: RunFolder, most: int) -> list[dict]:
+    """What the judge measured on at most so many checkpoints of a run."""
     if not (run.lora.exists() or run.checkpoints()):
-        return
+        return []
     loras = checkpoints(run)
     loras = tuple(loras[n] for n in sorted({round(n * (len(loras) - 1) / max(1, most - 1)) for n in range(most)}))
     stages = Stages(Silent())
     subject = replace(of_run(run.path, None, stages), loras=loras)
     done = run_judge(subject, 0, "", Silent(), stages, PLAN)
-    trained_NHWC = trained_pictures(case, folder)
-    for one, (_, step, path) in zip(done.measures.checkpoints, loras, strict=True):
-        keep = folder / "drawings" / f"{one.name}.npz"
-        curve = known.curve(path, trained_NHWC, keep)
-        yield {
-            **asdict(case), "case": case.name, "checkpoint": one.name, "step": step,
-            "truth": {f"{at:g}": made and [round(each, 4) for each in made] for at, made in curve.items()},
+    return [
+        {
+            **asdict(case), "case": case.name, "checkpoint": one.name, "step": one.step,
             "curve": {f"{at:g}": [round(each, 5) for each in gains] for at, gains in one.curve.items()},
             "bands": {name: round(band.mean, 5) for name, band in one.bands.items()},
             "trained": asdict(one.trained) if one.trained else None, "gap": asdict(one.gap) if one.gap else None,
             "drawn": {f"{at:g}": asdict(each) for at, each in one.drawn.items()},
-            "heldout": done.verdict.heldout, "minutes": round((time.monotonic() - began) / 60, 2),
-        }  # fmt: skip
-        began = time.monotonic()
+            "heldout": done.verdict.heldout,
+        } for one in done.measures.checkpoints
+    ]  # fmt: skip
+
+
+def judged_again(rows: Sequence[dict], folder: Path, most: int) -> list[dict]:
+    """The rows with what the judge measures now; runs and their truth stay as they are."""
+    truths = {row["checkpoint"]: {"truth": row["truth"], "minutes": row["minutes"]} for row in rows}
+    fields = {each.name for each in dataclasses.fields(Case)}
+    found = []
+    for case in {row["case"]: Case(**{name: row[name] for name in fields}) for row in rows}.values():
+        found += judged(case, RunFolder(folder / "runs" / case.name, case.name), most)
+    return [row | truths[row["checkpoint"]] for row in found]
 
 
 def qualities(row: dict) -> dict[float, float]:
@@ -287,6 +308,9 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     torch.set_num_threads(max(1, min(2, torch.get_num_threads()) // parts))
     began, family, known = time.monotonic(), families.load("starter"), style_of(options.style, options.seed)
     rows_file = rows_of(options)
+    if options.again:
+        fresh = judged_again(read_rows(rows_file), options.folder, options.checkpoints)
+        write_text(rows_file, "".join(json.dumps(row) + "\n" for row in fresh))
     have = {row["case"] for row in read_rows(rows_file)}
     todo = [case for case in cases(options.style, options.seed)[part - 1 :: parts] if case.name not in have]
     reality = Truth(family, known, DRAWINGS) if todo else None
@@ -296,7 +320,7 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
         if not options.full and start - began + longest > 60 * options.minutes:
             break
         assert reality is not None
-        fresh = list(measured_run(case, options.folder, reality, options.checkpoints))
+        fresh = measured_run(case, options.folder, reality, options.checkpoints)
         with rows_file.open("a", encoding="utf-8") as stream:
             stream.write("".join(json.dumps(row) + "\n" for row in fresh))
         longest = max(longest, time.monotonic() - start)
@@ -316,6 +340,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true", help="print one JSON object as the last line")
     parser.add_argument("--full", action="store_true", help="every case, however long it takes")
+    parser.add_argument("--again", action="store_true", help="judge the rows' runs anew first, where the judge changed")
     parser.add_argument("--minutes", type=float, default=20, help="begin no case that would end later")
     parser.add_argument("--checkpoints", type=int, default=4, help="of each run, the last one among them")
     parser.add_argument(

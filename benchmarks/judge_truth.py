@@ -6,11 +6,9 @@ the judge has denoising losses, tags, alignments and the UNet's own features. Pi
 N pictures, H and W height and width, F features.
 """
 
-from dataclasses import dataclass
-
 import numpy as np
 
-from lorakiln.judge.look import energy_distance
+from lorakiln.judge.look import deviations, energy_distance
 from lorakiln.judge.strengths import Rule
 
 DRIFT_WEIGHT, COPY_WEIGHT = 0.1, 0.5
@@ -22,26 +20,10 @@ ALIKE = 0.05  # of that best: a Q no further below another is as good as it
 NOISE = 0.06  # of Q between two strengths of one checkpoint, as a deviation: strengths nearer than that are one
 
 
-@dataclass(frozen=True)
-class Scale:
-    """What makes groups of features comparable: each is divided by its deviation over the base's drawings and the
-    unseen pictures, half and half, as one number.
-
-    Not each feature by its own: a style whose pictures are all of one blue has features that hardly vary, and what
-    missed that blue by a hair was as wrong as the base's red.
-    """
-
-    deviation_F: np.ndarray
-
-    @classmethod
-    def of(cls, base_NF: np.ndarray, unseen_NF: np.ndarray) -> "Scale":
-        apart_F = (base_NF.mean(0) - unseen_NF.mean(0)) / 2
-        variance_F = (base_NF.var(0) + unseen_NF.var(0)) / 2 + apart_F**2
-        groups = np.split(variance_F, np.cumsum(GROUPS)[:-1])
-        return cls(np.concatenate([np.full(len(one), np.sqrt(one.sum()) + 1e-6) for one in groups]))
-
-    def __call__(self, features_NF: np.ndarray) -> np.ndarray:
-        return features_NF / self.deviation_F
+def scale(base_NF: np.ndarray, unseen_NF: np.ndarray) -> np.ndarray:
+    """(F,) what features are divided by: one deviation a group, see `look.deviations`."""
+    parts = [np.split(each, np.cumsum(GROUPS)[:-1], axis=1) for each in (base_NF, unseen_NF)]
+    return np.repeat(deviations(*parts), GROUPS)
 
 
 def features(pictures_NHWC: np.ndarray) -> np.ndarray:

@@ -1,7 +1,8 @@
-"""How pictures are drawn, in the eyes of the base itself: what its UNet makes of them, channel by channel.
+"""How pictures are drawn, in the eyes of the base itself: what its UNet makes of them, and how well it explains them.
 
-Means and deviations of feature maps are what style transfer takes a style to be (Huang & Belongie 2017). A base that
-learned to draw has such features, so no other model is needed. N pictures, F features.
+Means and deviations of feature maps are what style transfer takes a style to be (Huang & Belongie 2017). They hardly
+see drawings fall apart; how much of the noise on a picture the base can tell from it does. A base that learned to draw
+has both, so no other model is needed. N pictures, F features.
 """
 
 import re
@@ -20,24 +21,24 @@ from lorakiln.diffusion.objective import Objective
 from lorakiln.families.family import Family, TextStates
 
 BATCH = 2  # pictures at once: the VAE is fp32, and takes gigabytes for a large one
-NOISE = 0.1  # of the schedule: how much noise is laid over a picture; hardly any, since it is the drawing that counts
-MOST = 5.0  # deviations beyond which a feature is just as wrong
+NOISE = 0.4  # of the schedule: how much noise is laid over a picture
+
+Features = list[np.ndarray]  # groups of (N, F) features of one kind
 
 
 @torch.no_grad()
-def features(family: Family, pictures: Sequence[Image.Image]) -> np.ndarray:
-    """(N, F): means and log deviations of the channels that the UNet's blocks on the way down, and the middle, put out.
+def features(family: Family, pictures: Sequence[Image.Image]) -> Features:
+    """Groups of (N, F): means, and log deviations, of the channels that each of the UNet's blocks on the way down, and
+    the middle, puts out; and the log of its denoising loss.
 
     Pictures are those of one size, the base's square. The UNet must be the base's own, with no LoRA on it.
     """
     text = family.encode_text(family.tokenize([""]))
-    rows = [
-        _features(family, pictures[start : start + BATCH], text) for start in range(0, len(pictures), BATCH)
-    ]  # fmt: skip
-    return np.concatenate(rows) if rows else np.zeros((0, 0), np.float32)
+    batches = [_features(family, pictures[start : start + BATCH], text) for start in range(0, len(pictures), BATCH)]
+    return [torch.cat(group).cpu().numpy() for group in zip(*batches, strict=True)]
 
 
-def _features(family: Family, pictures: Sequence[Image.Image], text: TextStates) -> np.ndarray:
+def _features(family: Family, pictures: Sequence[Image.Image], text: TextStates) -> list[Tensor]:
     side = Size(family.resolution, family.resolution)
     crops = [Buckets(side, enabled=False).fit(side)] * len(pictures)
     pixels_BCHW = torch.stack([
@@ -62,23 +63,37 @@ def _features(family: Family, pictures: Sequence[Image.Image], text: TextStates)
         if name == "mid_block" or re.fullmatch(r"down_blocks\.\d+", name)
     ]
     try:
-        family.predict(task.noised_BCHW, timestep_B, same, family.conditioning(crops))
+        predicted_BCHW = family.predict(task.noised_BCHW, timestep_B, same, family.conditioning(crops))
     finally:
         for hook in hooks:
             hook.remove()
-    return torch.cat(found, dim=1).cpu().numpy()
+    return [*found, (predicted_BCHW.float() - task.target_BCHW).square().mean((1, 2, 3)).clamp(min=1e-9).log()[:, None]]
 
 
-def similarity(drawn_NF: np.ndarray, base_NF: np.ndarray, set_NF: np.ndarray) -> float | None:
-    """1: drawn as the set's pictures are; 0: no nearer to them than what the base draws of the same prompts.
+def similarity(drawn: Features, base: Features, own: Features) -> float | None:
+    """1: drawn as the set's `own` pictures are; 0: no nearer to them than what the base draws of the same prompts.
 
     None where there are not two of each to compare.
     """
-    if min(map(len, (drawn_NF, base_NF, set_NF))) < 2:
+    if min(len(each[0]) if each else 0 for each in (drawn, base, own)) < 2:
         return None
-    middle, spread = set_NF.mean(0), set_NF.std(0) + 1e-6
-    drawn, base, own = (np.clip((each - middle) / spread, -MOST, MOST) for each in (drawn_NF, base_NF, set_NF))
-    return 1 - energy_distance(drawn, own) / max(energy_distance(base, own), 1e-9)
+    scale = deviations(base, own)
+    drawn_NF, base_NF, own_NF = (
+        np.concatenate([group / deviation for group, deviation in zip(each, scale, strict=True)], axis=1)
+        for each in (drawn, base, own)
+    )
+    return 1 - energy_distance(drawn_NF, own_NF) / max(energy_distance(base_NF, own_NF), 1e-9)
+
+
+def deviations(one: Features, other: Features) -> list[float]:
+    """What makes groups of features comparable: the deviation of each over both sets, half and half, as one number.
+
+    Not each feature by its own: a style whose pictures are all of one blue has features that hardly vary, and what
+    missed that blue by a hair would be as wrong as another's red.
+    """
+    apart = [(a.mean(0) - b.mean(0)) / 2 for a, b in zip(one, other, strict=True)]
+    within = [(a.var(0) + b.var(0)) / 2 for a, b in zip(one, other, strict=True)]
+    return [float(np.sqrt((gap**2 + own).sum()) + 1e-6) for gap, own in zip(apart, within, strict=True)]
 
 
 def energy_distance(one_NF: np.ndarray, other_NF: np.ndarray) -> float:

@@ -197,8 +197,8 @@ class _Eyes:
         side = subject.family.resolution
         self.real = [_square(one.path, side) for one in unseen]
         known = [gallery.pictures[n] for n in spread(len(gallery.pictures), SEEN)]
-        self.set_NF = look.features(subject.family, [*self.real, *known])
-        self.base_NF = look.features(subject.family, [one.picture for one in base[0][:count]])
+        self.own = look.features(subject.family, [*self.real, *known])
+        self.base = look.features(subject.family, [one.picture for one in base[0][:count]])
         if tagger:
             self.base_NV = {seed: self._tags(tagger, cells) for seed, cells in base.items()}
             self.real_NV = likeness.features(tagger, self.real[:count])
@@ -210,8 +210,8 @@ class _Eyes:
     def see(self, held: Sequence[Cell], cells: Sequence[Sequence[Cell]]) -> Drawn:
         """What one finalist's drawings at one strength show; `cells` by seed, `held` those with the trigger."""
         copied = copied_share([one.nearest for one in held if one.nearest])
-        drawn_NF = look.features(self.subject.family, [one.picture for one in held])
-        style = look.similarity(drawn_NF, self.base_NF, self.set_NF)
+        drawn = look.features(self.subject.family, [one.picture for one in held])
+        style = look.similarity(drawn, self.base, self.own)
         return Drawn(copied, style) if self.tagger is None else self._tagged(self.tagger, held, cells, copied, style)
 
     def _tagged(

@@ -2,14 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
+from lorakiln.diffusion.noise import slot_noise
 from lorakiln.judge import look
 from tests.tiny import tiny_family
 
 
 def column(*values: float) -> np.ndarray:
-    return np.array(values)[:, None]
+    return np.array(values, float)[:, None]
 
 
 def test_the_energy_distance_of_two_pairs():
@@ -22,12 +24,19 @@ def test_the_energy_distance_of_two_pairs():
 
 def test_similarity_goes_from_the_bases_drawings_to_the_set():
     """Moved by 2 the pictures lie 2 apart, by 4 they lie 4; within each sample 4/3: 1 - (4 - 8/3) / (8 - 8/3)."""
-    own, base = column(-1, 1, -1, 1), column(3, 5, 3, 5)
+    own, base = [column(-1, 1, -1, 1)], [column(3, 5, 3, 5)]
     assert look.similarity(base, base, own) == 0
-    assert look.similarity(column(1, 3, 1, 3), base, own) == pytest.approx(0.75)
+    assert look.similarity([column(1, 3, 1, 3)], base, own) == pytest.approx(0.75)
     assert look.similarity(own, base, own) > 0.99
-    assert look.similarity(column(5, 7, 5, 7), base, own) < 0
-    assert look.similarity(own[:1], base, own) is None and look.similarity(own, base, own[:0]) is None
+    assert look.similarity([column(5, 7, 5, 7)], base, own) < 0
+    assert look.similarity([own[0][:1]], base, own) is None and look.similarity(own, base, []) is None
+
+
+def test_a_group_counts_by_how_far_apart_the_two_are():
+    """Deviations 1 around -2 and 2: sqrt(4 + 1); of two features, one of which never varies, the same as of one."""
+    near, far = column(-3, -1), column(1, 3)
+    level = np.hstack([near, column(0, 0)]), np.hstack([far, column(0, 0)])
+    assert look.deviations([near, level[0]], [far, level[1]]) == pytest.approx([5**0.5, 5**0.5])
 
 
 def disc(colour: str, outline: str | None, at: int) -> Image.Image:
@@ -39,9 +48,21 @@ def disc(colour: str, outline: str | None, at: int) -> Image.Image:
 def test_features_tell_ways_of_drawing_apart_and_a_batch_changes_nothing():
     family = tiny_family()
     plain, lined = ([disc("navy", line, at) for at in range(0, 30, 3)] for line in (None, "black"))
-    plain_NF, lined_NF = look.features(family, plain), look.features(family, lined)
-    assert plain_NF.shape == lined_NF.shape and len(plain_NF) == 10
-    assert look.features(family, plain[3:4])[0] == pytest.approx(plain_NF[3], abs=1e-4)
-    odd, even = plain_NF[::2], plain_NF[1::2]
-    assert look.similarity(odd, lined_NF, even) > 0.8, "the same way of drawing, beside another"
-    assert look.features(family, []).shape[0] == 0
+    of_plain, of_lined = look.features(family, plain), look.features(family, lined)
+    assert [one.shape for one in of_plain] == [one.shape for one in of_lined] and len(of_plain[0]) == 10
+    for alone, whole in zip(look.features(family, plain[3:4]), of_plain, strict=True):
+        assert alone[0] == pytest.approx(whole[3], abs=1e-4)
+    odd, even = [one[::2] for one in of_plain], [one[1::2] for one in of_plain]
+    assert look.similarity(odd, of_lined, even) > 0.8, "the same way of drawing, beside another"
+    assert look.features(family, []) == []
+
+
+def test_the_last_feature_is_the_bases_loss_on_the_picture(monkeypatch):
+    """A base that always answers 0 is wrong by the noise itself (epsilon): the same for every picture."""
+    family = tiny_family()
+    monkeypatch.setattr(family.unet.conv_out, "weight", torch.nn.Parameter(family.unet.conv_out.weight * 0))
+    monkeypatch.setattr(family.unet.conv_out, "bias", torch.nn.Parameter(family.unet.conv_out.bias * 0))
+    loss = look.features(family, [disc("navy", None, 10), disc("red", "black", 20)])[-1]
+    side = family.resolution // family.latent_factor
+    noise = slot_noise((family.latent_channels, side, side), 0, 0, [0], use="look")
+    assert loss == pytest.approx(np.full((2, 1), float(noise.square().mean().log())), abs=1e-5)

@@ -20,8 +20,7 @@ def pictures(seed: int, count: int = 24) -> np.ndarray:
 
 def test_pictures_of_the_style_are_similar_and_others_are_not():
     one, same, dark = (truth.features(each) for each in (pictures(1, 60), pictures(2, 60), pictures(3, 60) // 3))
-    scale = truth.Scale.of(dark, one)
-    one, same, dark = map(scale, (one, same, dark))
+    one, same, dark = (each / truth.scale(dark, one) for each in (one, same, dark))
     assert truth.similarity(dark, dark, one) == 0
     assert truth.similarity(same, dark, one) > 0.95
 
@@ -30,8 +29,8 @@ def test_a_style_of_one_colour_is_nearly_there_when_it_is_nearly_that_colour():
     """Where the set hardly varies, a small miss is still a small miss."""
     blue, nearly, base = np.empty((3, 20, 32, 32, 3), np.uint8)
     blue[:], nearly[:], base[:] = (20, 50, 120), (24, 44, 140), pictures(6, 20)
-    scale = truth.Scale.of(truth.features(base), truth.features(blue))
-    drawn_NF, base_NF, unseen_NF = (scale(truth.features(each)) for each in (nearly, base, blue))
+    scale_F = truth.scale(truth.features(base), truth.features(blue))
+    drawn_NF, base_NF, unseen_NF = (truth.features(each) / scale_F for each in (nearly, base, blue))
     assert truth.similarity(drawn_NF, base_NF, unseen_NF) > 0.6
 
 
