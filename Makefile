@@ -17,7 +17,7 @@ demo: .venv/installed
 	$(BIN)/kiln advise $(DEMO)/pictures --base starter --for style --out $(DEMO)/demo.toml --overwrite
 	$(BIN)/kiln check $(RECIPE)
 	$(BIN)/kiln train $(RECIPE) --overwrite --set runs=$(RUNS)
-	$(BIN)/kiln judge $(RUNS)/$(notdir $(basename $(RECIPE))) --budget 1
+	$(BIN)/kiln judge $(RUNS)/$(notdir $(basename $(RECIPE))) --budget 2
 
 test: .venv/installed lint
 	$(BIN)/pytest -q -n 2 --dist worksteal

@@ -1,8 +1,8 @@
 """From measures to a word: underbaked, baked or overbaked, which checkpoint, at what strength, and why.
 
 What a checkpoint is worth is how its drawings look: how far they come from the base's to the set's, less what they
-copy. Losses of held-out pictures stop falling long before drawings reach the style, so they speak only where too little
-was drawn.
+copy. Losses of held-out pictures stop falling long before drawings reach the style, so they speak against it only where
+they are worse than the base's, and alone only where too little was drawn.
 """
 
 import math
@@ -14,7 +14,7 @@ from lorakiln.judge.strengths import BAKED, HIGHEST, LOWEST, UNDER, Curve, Rule,
 from lorakiln.judge.weights import Weights
 
 UNSURE = "unsure"
-STYLE = Rule(reach=0.08, little=0.33)  # of the way from the base's drawings to the set's
+STYLE = Rule(reach=0.06, little=0.25)  # of the way from the base's drawings to the set's
 ALIKE = 0.03  # of the run's best gain: no more below it is as good
 COPIES = 0.5  # of the way to the set's that drawings lose which are all copies
 DRAWN_AT = 3  # strengths at least, for drawings to tell
@@ -154,7 +154,8 @@ def worth_of(checkpoints: Sequence[Measured]) -> Worth:
     """By style where enough was drawn, by gain otherwise.
 
     A checkpoint that did not draw is taken to lie between those that did, in a straight line over steps; before the
-    first of them as far on the way to it as it had learned the pictures.
+    first of them as far on the way to it as it had learned the pictures. What a checkpoint loses on held-out pictures
+    against the base is off.
     """
     drawn = {one.step: styles for one in checkpoints if (styles := one.styles)}
     if not drawn:
@@ -163,8 +164,9 @@ def worth_of(checkpoints: Sequence[Measured]) -> Worth:
     first = next(one for one in checkpoints if one.styles)
     curves = []
     for one in checkpoints:
-        share = one.learned(first) if one.step < first.step else 1.0
-        curves.append({strength: share * style for strength, style in between(drawn, one.step).items()})
+        share, gains = one.learned(first) if one.step < first.step else 1.0, one.gains
+        styles = between(drawn, one.step)
+        curves.append({strength: share * style + min(0.0, at(gains, strength)) for strength, style in styles.items()})
     return Worth("style", STYLE, tuple(curves))
 
 
