@@ -16,7 +16,6 @@ GROUPS = (6, 27, 6, 4, 6)  # of features: colours' means and deviations, which c
 CHANCE = 0.01  # share of unseen pictures that lie as near to a training picture by chance alone
 LITTLE = 1 / 3  # of the best that any run of the style reached: less, turned up, is not the style yet
 STRENGTHS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.4)
-ALIKE = 0.05  # of that best: a Q no further below another is as good as it
 NOISE = 0.06  # of Q between two strengths of one checkpoint, as a deviation: strengths nearer than that are one
 
 
@@ -109,5 +108,5 @@ def quality(like: float, drifted: float, copies: float) -> float:
 
 
 def rule(style_best: float) -> Rule:
-    """What counts as alike and as little beside the best Q that any run of the style reached."""
-    return Rule(max(ALIKE * style_best, NOISE), LITTLE * style_best)
+    """What counts as alike, and as little beside the best Q that any run of the style reached."""
+    return Rule(NOISE, LITTLE * style_best)

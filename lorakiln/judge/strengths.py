@@ -56,23 +56,28 @@ def between(known: Mapping[int, Curve], step: int) -> Curve:
     return {s: float(np.interp(step, steps, [at(known[one], s) for one in steps])) for s in strengths}
 
 
-def word(curve: Curve, run_best: float, rule: Rule, rising: bool = False) -> str:
-    """The word for a checkpoint whose run is worth `run_best` at its best; `rising`: at a later checkpoint.
+def word(curve: Curve, run_best: float, rule: Rule, place: int = 0) -> str:
+    """The word for a checkpoint whose run is worth `run_best` at its best; `place`: -1 before that, 1 after it.
 
     Which strength is the very best is chance where a curve is flat, so a checkpoint is as strong as the strengths that
     are as good as its best allow. On the way to something drawings may fall apart first; what training on mends is
-    underbaked all the same.
+    underbaked all the same, and next to nothing after something is what training on broke.
     """
     most, (low, high) = best(curve), as_good(curve, rule.reach)
-    if low > UNDER or (rising and run_best >= rule.little and most < SHORT * run_best):
+    little, something = most <= rule.little, run_best > rule.little
+    if place < 0 and something and most < SHORT * run_best:
+        return "underbaked"
+    if place > 0 and something and little:
+        return "overbaked"
+    if low > UNDER or (high >= BAKED and little):
         return "underbaked"
     if high >= BAKED:
-        return "underbaked" if most <= rule.little else "baked"
-    return "slightly overbaked" if high >= SLIGHTLY and most >= max(ENOUGH * run_best, rule.little) else "overbaked"
+        return "baked"
+    return "slightly overbaked" if high >= SLIGHTLY and most >= ENOUGH * run_best and not little else "overbaked"
 
 
 def words(curves: Sequence[Curve], rule: Rule) -> list[str]:
     """The words for the checkpoints of one run, in the order of their training."""
     tops = [best(curve) for curve in curves]
     peak = tops.index(max(tops))
-    return [word(curve, tops[peak], rule, rising=n < peak) for n, curve in enumerate(curves)]
+    return [word(curve, tops[peak], rule, (n > peak) - (n < peak)) for n, curve in enumerate(curves)]

@@ -64,6 +64,14 @@ def test_what_falls_short_before_the_best_checkpoint_is_underbaked_and_after_it_
     assert words([near, good], RULE) == ["baked", "baked"]
 
 
+def test_next_to_nothing_after_something_is_what_training_broke():
+    flat = dict.fromkeys(STRENGTHS, 0.2)
+    assert words([flat, curve(1.0, 1.0), flat], RULE) == ["underbaked", "baked", "overbaked"]
+    assert words([dict.fromkeys(STRENGTHS, 0.25), flat], RULE) == ["underbaked"] * 2, "there never was anything"
+    late = {t: 0.3 if t > 1.2 else 0.0 for t in STRENGTHS}
+    assert words([curve(1.0, 1.0), late], RULE)[1] == "overbaked"
+
+
 def test_a_flat_curve_has_learned_nothing_yet_and_a_harmful_one_too_much():
     flat = {t: 0.02 - 0.01 * t for t in STRENGTHS}
     harmful = {t: 0.05 - t for t in STRENGTHS}
@@ -75,5 +83,7 @@ def test_a_flat_curve_has_learned_nothing_yet_and_a_harmful_one_too_much():
     assert words([harmful, curve(1.0, 0.3)], RULE)[0] == "overbaked", "to nothing worth having"
 
 
-def test_in_a_run_worse_than_its_base_nothing_is_slightly_overbaked():
+def test_next_to_nothing_is_never_slightly_overbaked():
     assert words([curve(0.7, -1.0)], RULE) == ["overbaked"]
+    little = {0.3: 0.1, 0.5: 0.1, 0.7: 0.07, 0.9: -0.3, 1.1: -0.5, 1.4: -1.0}
+    assert words([little], RULE) == ["overbaked"], "0.1 is next to nothing"
