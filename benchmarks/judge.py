@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from operator import eq
 from pathlib import Path
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: OpenMP must not spin
@@ -30,7 +31,7 @@ from lorakiln.base.files import write_text
 from lorakiln.families.family import Family
 from lorakiln.judge import strengths
 from lorakiln.judge.copying import Gallery
-from lorakiln.judge.interval import Interval
+from lorakiln.judge.interval import Interval, interval
 from lorakiln.judge.plan import PLANS
 from lorakiln.judge.strengths import WORDS
 from lorakiln.judge.verdict import Drawn, Measured, Verdict, judge
@@ -147,7 +148,7 @@ def trained_run(case: Case, folder: Path, style: Style) -> RunFolder:
 def measured_run(case: Case, folder: Path, known: Truth, most: int) -> list[dict]:
     """Train, judge and measure the truth of one run; a row for each of at most so many checkpoints and the last.
 
-    None where a run ended in NaN before its first checkpoint: there is nothing to judge.
+    No rows where a run ended in NaN before its first checkpoint: there is nothing to judge.
     """
     began = time.monotonic()
     run = trained_run(case, folder, known.style)
@@ -184,13 +185,13 @@ def judged(case: Case, run: RunFolder, most: int) -> list[dict]:
 
 
 def judged_again(rows: Sequence[dict], folder: Path, most: int) -> list[dict]:
-    """The rows with what the judge measures now; runs and their truth stay as they are."""
-    truths = {row["checkpoint"]: {"truth": row["truth"], "minutes": row["minutes"]} for row in rows}
+    """The rows with what the judge measures now of the runs that are here; their truth stays as it is."""
     fields = {each.name for each in dataclasses.fields(Case)}
-    found = []
+    fresh = {}
     for case in {row["case"]: Case(**{name: row[name] for name in fields}) for row in rows}.values():
-        found += judged(case, RunFolder(folder / "runs" / case.name, case.name), most)
-    return [row | truths[row["checkpoint"]] for row in found]
+        run = RunFolder(folder / "runs" / case.name, case.name)
+        fresh |= {row["checkpoint"]: row for row in judged(case, run, most)}
+    return [row | fresh.get(row["checkpoint"], {}) for row in rows]
 
 
 def qualities(row: dict) -> dict[float, float]:
@@ -231,8 +232,8 @@ def outcomes(rows: Sequence[dict]) -> Iterator[Outcome]:
 
 
 def summary(rows: Sequence[dict]) -> dict[str, float]:
-    """Shares, with Wilson's intervals: right words; runs whose chosen checkpoint is within 5 % of Q*; runs whose chosen
-    checkpoint is as good as any at the strength that was said."""
+    """Shares with their 95 % intervals: right words; runs whose chosen checkpoint is within 5 % of Q*; runs where it is
+    as good as any at the strength that was said."""
     runs = list(outcomes(rows))
     shares = {
         "verdict_accuracy": [word == said for run in runs for word, said in zip(run.words, run.said, strict=True)],
@@ -243,6 +244,9 @@ def summary(rows: Sequence[dict]) -> dict[str, float]:
     for name, hits in shares.items():
         found[name] = sum(hits) / max(1, len(hits))
         found[f"{name}_low"], found[f"{name}_high"] = wilson(sum(hits), len(hits))
+    # the checkpoints of a run are right or wrong together, so it is the runs that this interval goes over
+    by_run = interval([sum(map(eq, run.words, run.said)) / len(run.words) for run in runs])
+    found["verdict_accuracy_low"], found["verdict_accuracy_high"] = max(0.0, by_run.low), min(1.0, by_run.high)
     return found
 
 
@@ -347,9 +351,11 @@ if __name__ == "__main__":
         "--style", default="potti", help="potti and blueprint are the table's; thresholds are fitted on chalk"
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--part", default="1/1", help="N/M: every Mth of the cases that are left, on 1/M of the cores")
+    parser.add_argument("--part", default="1/1", help="N/M: every Mth of the cases, on 1/M of the cores")
     parser.add_argument("--folder", type=Path, default=BUILD.parent / "judge-proof")
     options = parser.parse_args()
+    if options.again and options.part != "1/1":
+        parser.error("--again writes all rows anew, so it goes without --part")
     figures = measure(options)
     print("| what | measured | to reach |\n|---|---|---|")
     targets = {"verdict_accuracy": ">= 0.90", "best_within_5pct": ">= 0.90", "copy_recall": ">= 0.95",

@@ -21,6 +21,7 @@ from lorakiln.diffusion.objective import Objective
 from lorakiln.families.family import Family, TextStates
 
 BATCH = 2  # pictures at once: the VAE is fp32, and takes gigabytes for a large one
+ALREADY = 0.01  # energy distance of the base's drawings, in deviations, up to which they are like the set's pictures
 NOISE = 0.4  # of the schedule: how much noise is laid over a picture
 
 Features = list[np.ndarray]  # groups of (N, F) features of one kind
@@ -73,7 +74,7 @@ def _features(family: Family, pictures: Sequence[Image.Image], text: TextStates)
 def similarity(drawn: Features, base: Features, own: Features) -> float | None:
     """1: drawn as the set's `own` pictures are; 0: no nearer to them than what the base draws of the same prompts.
 
-    None where there are not two of each to compare.
+    None where there are not two of each to compare, or where the base draws like the set as it is.
     """
     if min(len(each[0]) if each else 0 for each in (drawn, base, own)) < 2:
         return None
@@ -82,7 +83,8 @@ def similarity(drawn: Features, base: Features, own: Features) -> float | None:
         np.concatenate([group / deviation for group, deviation in zip(each, scale, strict=True)], axis=1)
         for each in (drawn, base, own)
     )
-    return 1 - energy_distance(drawn_NF, own_NF) / max(energy_distance(base_NF, own_NF), 1e-9)
+    apart = energy_distance(base_NF, own_NF)
+    return 1 - energy_distance(drawn_NF, own_NF) / apart if apart > ALREADY else None
 
 
 def deviations(one: Features, other: Features) -> list[float]:

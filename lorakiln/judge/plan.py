@@ -64,17 +64,15 @@ def spread(count: int, most: int) -> list[int]:
 
 def finalists(gains: Sequence[float], most: int) -> list[int]:
     """Which checkpoints are worth drawing with, in order: the last, which is what lies there; the best other; and then
-    those furthest from any drawn, since what drawings show of one is taken to hold between it and the next."""
-
-    def rank(n: int) -> tuple[bool, float]:
-        return gains[n] == gains[n], gains[n]  # what is not a number comes last
-
-    last = len(gains) - 1
-    others = sorted(range(last), key=rank, reverse=True)
+    those furthest from any drawn, since what drawings show of one is taken to hold between it and the next. Those
+    whose gain is not a number draw nothing, as long as there is another."""
+    known = [n for n, gain in enumerate(gains) if gain == gain] or list(range(len(gains)))
+    last = known[-1]
+    others = sorted(known[:-1], key=lambda n: gains[n], reverse=True)
     if most == 1 and others:
-        return [max(last, others[0], key=rank)]
+        return [max(others[0], last, key=lambda n: (gains[n], n))]
     chosen = [last, *others[:1]][:most]
-    while len(chosen) < min(most, len(gains)):
+    while len(chosen) < min(most, len(known)):
         left = [n for n in others if n not in chosen]
         chosen.append(max(left, key=lambda n: min(abs(n - one) for one in chosen)))
     return sorted(chosen)

@@ -46,7 +46,8 @@ def html(told: Told) -> bytes:
 def sentence(verdict: Verdict) -> str:
     """Which checkpoint to use, and at what strength."""
     if verdict.strength is None:
-        return f"No checkpoint explains the pictures better than the base does; the least bad is {verdict.best}."
+        what = "draws nearer to the set" if verdict.by == "style" else "explains the pictures better"
+        return f"No checkpoint {what} than the base does; the least bad is {verdict.best}."
     strength = f" at strength {verdict.usable[0]:g} to {verdict.usable[1]:g}" if verdict.usable else ""
     best = f", best at {verdict.strength:g}" if verdict.usable else ""
     return f"Use {verdict.best} ({verdict.words[verdict.best]}){strength}{best}."
@@ -93,7 +94,7 @@ def _list(title: str, reasons: Sequence[Reason]) -> str:
 
 def _table(told: Told) -> str:
     head = "".join(f"<th>{name}</th>" for name in (
-        "checkpoint", "word", "best strength", f"{told.verdict.by} there", "gain at 1", "on trained pictures",
+        "checkpoint", "word", "best strength", f"worth there by {told.verdict.by}", "gain at 1", "on trained pictures",
         "copies at 1", "style", "fidelity", "prompt followed", "leak", "diversity", "change of weights", "rank used",
     ))  # fmt: skip
     rows = "".join(_row(one, told.verdict) for one in told.checkpoints)
@@ -160,7 +161,7 @@ def _styles(told: Told) -> str:
         Line(one.name, sorted(styles), [Interval(styles[s], styles[s], styles[s], 1) for s in sorted(styles)])
         for one in told.checkpoints if (styles := one.styles)
     ]  # fmt: skip
-    title = "<h2>How far drawings come from the base's (0) to the set's (1)</h2>"
+    title = "<h2>How far drawings come from the base's (0) to the set's (1), less copies</h2>"
     return title + plot(lines, "strength", "style") if lines else ""
 
 

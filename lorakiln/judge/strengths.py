@@ -50,6 +50,17 @@ def as_good(curve: Curve, reach: float) -> tuple[float, float]:
     return round(float(good.min()), 2), round(float(good.max()), 2)
 
 
+def around_best(curve: Curve, reach: float) -> tuple[float, float]:
+    """As `as_good`, but only as far as all strengths between are as good too."""
+    strengths, worths = points(curve)
+    grid = np.arange(0, strengths[-1] + 1e-9, 0.01)
+    heights = np.interp(grid, strengths, worths)
+    peak, short = int(heights.argmax()), np.flatnonzero(heights < best(curve) - reach - 1e-9)
+    low = max((n + 1 for n in short if n < peak), default=0)
+    high = min((n - 1 for n in short if n > peak), default=len(grid) - 1)
+    return round(float(grid[low]), 2), round(float(grid[high]), 2)
+
+
 def between(known: Mapping[int, Curve], step: int) -> Curve:
     """The curve at a step, straight between the nearest known ones, before the first and after the last as there."""
     strengths, steps = sorted({strength for curve in known.values() for strength in curve}), sorted(known)

@@ -10,12 +10,26 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from lorakiln.judge.interval import Interval, interval
-from lorakiln.judge.strengths import BAKED, HIGHEST, LOWEST, UNDER, Curve, Rule, as_good, at, best, between, words
+from lorakiln.judge.strengths import (
+    BAKED,
+    HIGHEST,
+    LOWEST,
+    UNDER,
+    Curve,
+    Rule,
+    around_best,
+    as_good,
+    at,
+    best,
+    between,
+    words,
+)
 from lorakiln.judge.weights import Weights
 
 UNSURE = "unsure"
 STYLE = Rule(reach=0.06, little=0.25)  # of the way from the base's drawings to the set's
-ALIKE = 0.03  # of the run's best gain: no more below it is as good
+ALIKE, NOTHING = 0.03, 0.01  # by gain: a share of the run's best that is as good, and a gain that is next to nothing
+LOST = -1.0  # the gain that counts where a loss is not a number: it doubled, and more
 COPIES = 0.5  # of the way to the set's that drawings lose which are all copies
 DRAWN_AT = 3  # strengths at least, for drawings to tell
 USABLE = 0.9  # of a checkpoint's best: strengths that reach it are worth using
@@ -62,10 +76,15 @@ class Measured:
         return interval(self.curve.get(1.0, ()))
 
     @property
+    def broken(self) -> bool:
+        """Whether it gives no numbers at any strength."""
+        return not any(interval(gains).known for gains in self.curve.values())
+
+    @property
     def gains(self) -> Curve:
-        """The mean gain at each strength, as far as it is a number."""
+        """The mean gain at each strength."""
         means = {strength: interval(gains).mean for strength, gains in self.curve.items()}
-        return {strength: mean for strength, mean in means.items() if math.isfinite(mean)}
+        return {strength: mean if math.isfinite(mean) else LOST for strength, mean in means.items()}
 
     @property
     def styles(self) -> Curve | None:
@@ -109,7 +128,8 @@ class Worth:
 class Verdict:
     """The run's verdict: its last checkpoint's word, a word for each, the best one and how to use it.
 
-    `tops` are the strength and the worth of each checkpoint at its best, `by` style or gain.
+    `tops` are, of each checkpoint, the strength in the middle of those that are as good as its best, and what it is
+    worth there `by` style or gain.
     """
 
     word: str
@@ -132,19 +152,17 @@ def judge(checkpoints: Sequence[Measured], heldout: int) -> Verdict:
     assert checkpoints, "nothing to judge"
     worth = worth_of(checkpoints)
     told = {one.name: word for one, word in zip(checkpoints, words_of(checkpoints, worth, heldout), strict=True)}
-    tops = {one.name: top(curve, worth.rule) for one, curve in zip(checkpoints, worth.curves, strict=True)}
     chosen = best_of(checkpoints, worth)
-    most, last = checkpoints[chosen], checkpoints[-1]
-    strength, height = tops[most.name]
+    most, curve, last = checkpoints[chosen], worth.curves[chosen], checkpoints[-1]
     return Verdict(
         told[last.name],
         told,
-        tops,
+        {one.name: top(each, worth.rule) for one, each in zip(checkpoints, worth.curves, strict=True)},
         worth.by,
         most.name,
-        min(HIGHEST, max(LOWEST, strength)) if height > 0 else None,
-        usable(most, worth.curves[chosen]) if heldout else None,
-        tuple(reasons(most, last, told, tops, worth, heldout)),
+        within(most, *[top(curve, worth.rule)[0]] * 2)[0] if best(curve) > 0 else None,
+        usable(most, curve, worth.rule) if heldout and best(curve) > 0 else None,
+        tuple(reasons(most, last, told, worth, heldout)),
         tuple(advice(checkpoints, most, told, heldout)),
         heldout,
     )
@@ -155,71 +173,69 @@ def worth_of(checkpoints: Sequence[Measured]) -> Worth:
 
     A checkpoint that did not draw is taken to lie between those that did, in a straight line over steps; before the
     first of them as far on the way to it as it had learned the pictures. What a checkpoint loses on held-out pictures
-    against the base is off.
+    against the base is off. One that gives no numbers is worth nothing.
     """
-    drawn = {one.step: styles for one in checkpoints if (styles := one.styles)}
-    if not drawn:
-        gains = tuple(one.gains for one in checkpoints)
-        return Worth("gain", Rule(ALIKE * max(map(best, gains)), 0.0), gains)
-    first = next(one for one in checkpoints if one.styles)
+    gains = tuple({} if one.broken else one.gains for one in checkpoints)
+    drew = [one for one in checkpoints if one.styles and not one.broken]
+    if not drew:
+        return Worth("gain", Rule(max(ALIKE * max(map(best, gains)), NOTHING / 2), NOTHING), gains)
+    known = {one.step: one.styles or {} for one in drew}
     curves = []
-    for one in checkpoints:
-        share, gains = one.learned(first) if one.step < first.step else 1.0, one.gains
-        styles = between(drawn, one.step)
-        curves.append({strength: share * style + min(0.0, at(gains, strength)) for strength, style in styles.items()})
+    for one, own in zip(checkpoints, gains, strict=True):
+        share = one.learned(drew[0]) if one.step < drew[0].step else 1.0
+        styles = one.styles or between(known, one.step)
+        lost = {strength: min(0.0, at(own, strength)) for strength in styles}
+        curves.append({} if one.broken else {each: share * style + lost[each] for each, style in styles.items()})
     return Worth("style", STYLE, tuple(curves))
 
 
 def words_of(checkpoints: Sequence[Measured], worth: Worth, heldout: int) -> Iterable[str]:
     """The word of each checkpoint; what copies or gives no numbers is overbaked whatever it is worth."""
     for one, word in zip(checkpoints, words(worth.curves, worth.rule), strict=True):
-        if not one.gains or one.copied >= COPYING:
+        if one.broken or one.copied >= COPYING:
             yield "overbaked"
         else:
             yield word if heldout or word == "underbaked" else UNSURE
 
 
 def best_of(checkpoints: Sequence[Measured], worth: Worth) -> int:
-    """Which checkpoint to use: the most worth; of those about as good one that does not copy, and by gain the last,
-    since drawings improve for longer."""
+    """Which checkpoint to use: the most worth, and by gain the last of those about as good, since drawings improve for
+    longer; but of those about as good rather one that does not copy. Where none is worth anything, the one that harms
+    least."""
     tops = [best(curve) for curve in worth.curves]
-    good = [n for n, height in enumerate(tops) if height >= max(tops) - worth.rule.reach and checkpoints[n].gains]
-
-    def rank(n: int) -> tuple[bool, float, float]:
-        one = checkpoints[n]
-        return (
-            one.copied < COPYING,
-            one.step if worth.by == "gain" and tops[n] else tops[n],
-            one.gains.get(1.0, -math.inf),
-        )
-
-    return max(good, key=rank, default=0)
+    whole = [n for n, one in enumerate(checkpoints) if not one.broken] or [0]
+    if not max(tops) > 0:
+        return max(whole, key=lambda n: checkpoints[n].gains.get(1.0, LOST))
+    good = [n for n in whole if tops[n] >= max(tops) - worth.rule.reach]
+    clean = [n for n in good if checkpoints[n].copied < COPYING] or good
+    return clean[-1] if worth.by == "gain" else max(clean, key=lambda n: tops[n])
 
 
 def top(curve: Curve, rule: Rule) -> tuple[float, float]:
     """(strength, worth there): the middle of the strengths that are as good as the best."""
-    strength = round(sum(as_good(curve, rule.reach)) / 2, 2) if best(curve) > 0 else 0.0
+    strength = round(sum(around_best(curve, rule.reach)) / 2, 2) if best(curve) > 0 else 0.0
     return strength, at(curve, strength)
 
 
-def usable(one: Measured, curve: Curve) -> tuple[float, float] | None:
-    """The strengths, of those that people use, that reach most of its best and copy nothing; None where none does."""
-    if not best(curve) > 0:
-        return None
-    low, high = as_good(curve, (1 - USABLE) * best(curve))
-    high = min([high, *(strength - 0.05 for strength, drawn in one.drawn.items() if (drawn.copied or 0) >= COPYING)])
-    low, high = (round(min(HIGHEST, max(LOWEST, strength)), 2) for strength in (low, high))
-    return min(low, high), high
+def usable(one: Measured, curve: Curve, rule: Rule) -> tuple[float, float]:
+    """The strengths that reach most of its best, `within` what people use."""
+    return within(one, *around_best(curve, max(rule.reach, (1 - USABLE) * best(curve))))
 
 
-def reasons(
-    chosen: Measured, last: Measured, told: Mapping[str, str], tops: Mapping[str, tuple[float, float]], worth: Worth,
-    heldout: int,
-) -> list[Reason]:  # fmt: skip
+def within(one: Measured, low: float, high: float) -> tuple[float, float]:
+    """A range of strengths, kept to those that people use and below those whose drawings are copies."""
+    copies = [strength for strength, drawn in one.drawn.items() if (drawn.copied or 0) >= COPYING]
+    most = max(LOWEST, min([HIGHEST, *(strength - 0.05 for strength in copies)]))
+    low, high = (round(min(most, max(LOWEST, strength)), 2) for strength in (low, high))
+    return low, high
+
+
+def reasons(chosen: Measured, last: Measured, told: Mapping[str, str], worth: Worth, heldout: int) -> list[Reason]:
     """What the verdict rests on, most important first."""
     found = []
-    strength, height = tops[last.name]
-    if not last.gains:
+    low, high = as_good(worth.curves[-1], worth.rule.reach)
+    where = f"from strength {low:.2f} to {high:.2f} (baked: some of it at {BAKED:g} to {UNDER:g})"
+    if last.broken:
         found.append(Reason(f"{last.name} gives no numbers any more: its weights or outputs are NaN", ("W1",)))
     elif not heldout:
         found.append(Reason(
@@ -227,24 +243,21 @@ def reasons(
             "--unseen FOLDER", ("W1",),
         ))  # fmt: skip
     elif worth.by == "style":
-        found.append(Reason(
-            f"{last.name} draws most like the set around strength {strength:.2f}, {max(0.0, height):.0%} of the way "
-            f"there from the base (baked: as good at {BAKED:g} to {UNDER:g})", ("W1", "W3"),
-        ))  # fmt: skip
+        way = f"{best(worth.curves[-1]):.0%} of the way there from the base"
+        found.append(Reason(f"{last.name} draws most like the set {where}, {way}", ("W1", "W3")))
     else:
-        found.append(Reason(
-            f"{last.name} explains {heldout} held-out pictures best around strength {strength:.2f} (baked: {BAKED:g} "
-            f"to {UNDER:g}); too little was drawn to tell by the drawings", ("W1", "W3"),
-        ))  # fmt: skip
-    if last.gains and heldout:
+        found.append(Reason(f"{last.name} explains {heldout} held-out pictures best {where}", ("W1", "W3")))
+        found.append(Reason("the drawings are too few, or too like the base's, to tell by them", ("W1",)))
+    if last.gain.known and heldout:
         found.append(Reason(f"at strength 1 it takes {last.gain} off the loss of {heldout} held-out pictures", ("W1",)))
     if last.gap and last.gap.known and heldout:
         doubt = "beyond" if last.gap.above() else "within"
         found.append(Reason(f"it gains {last.gap} more on pictures it was trained on: {doubt} noise", ("W1",)))
-    for strength, drawn in chosen.drawn.items():
-        if drawn.copied:
-            text = f"{drawn.copied:.0%} of {chosen.name}'s drawings at {strength:g} copy a picture"
-            found.append(Reason(text, ("W1",)))
+    for one in [last] if chosen is last else [last, chosen]:
+        for strength, drawn in one.drawn.items():
+            if drawn.copied:
+                text = f"{drawn.copied:.0%} of {one.name}'s drawings at {strength:g} copy a picture"
+                found.append(Reason(text, ("W1",)))
     leak = chosen.drawn[1.0].leak if 1.0 in chosen.drawn else None
     if leak is not None and leak >= LEAKING:
         found.append(Reason(f"without its trigger it still moves pictures {leak:.1f} times as far as a seed", ("S5",)))
@@ -253,17 +266,17 @@ def reasons(
     return found
 
 
-def advice(checkpoints: Sequence[Measured], best: Measured, words: Mapping[str, str], heldout: int) -> list[Reason]:
+def advice(checkpoints: Sequence[Measured], chosen: Measured, told: Mapping[str, str], heldout: int) -> list[Reason]:
     """What to change next time."""
     last = checkpoints[-1]
     found = []
-    if words[last.name] == "underbaked":
+    if told[last.name] == "underbaked":
         found.append(Reason("train longer, or raise optim.lr", ("W1", "T12")))
-    elif words[last.name] == "overbaked" and best is not last:
-        found.append(Reason(f"stop at step {best.step} (judge.stop = 'baked' does), or lower optim.lr", ("W1", "T4")))
-    elif words[last.name] in ("overbaked", "slightly overbaked"):
+    elif told[last.name] == "overbaked" and chosen is not last:
+        found.append(Reason(f"stop at step {chosen.step}, or lower optim.lr", ("W1", "T4")))
+    elif told[last.name] in ("overbaked", "slightly overbaked"):
         found.append(Reason("lower optim.lr, or save more often to find a milder checkpoint", ("W1", "T1")))
-    elif best is last and len(checkpoints) > 1 and heldout:
+    elif chosen is last and len(checkpoints) > 1 and heldout:
         found.append(Reason("the last checkpoint is the best: a longer run may be better still", ("W1",)))
     if last.gap and last.gap.above() and last.trained and last.gap.mean > last.trained.mean / 2:
         found.append(
@@ -271,7 +284,7 @@ def advice(checkpoints: Sequence[Measured], best: Measured, words: Mapping[str, 
         )
     if last.weights and last.weights.broken:
         found.append(Reason("lower optim.lr: weights became NaN", ("T12",)))
-    elif last.weights and len(last.weights.saturated) > 2 and "overbaked" in words[last.name]:
+    elif last.weights and len(last.weights.saturated) > 2 and "overbaked" in told[last.name]:
         found.append(Reason(
             f"lower optim.lr: in {len(last.weights.saturated)} layers the change is larger than the weight", ("T12",)
         ))  # fmt: skip

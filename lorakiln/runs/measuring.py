@@ -150,7 +150,7 @@ def _draw_finalists(
     subject: Subject, plan: Plan, tagger: Tagger | None, stages: Stages, measures: Measures, unseen: Sequence[Shown]
 ) -> None:
     """Add drawings and what they show to the finalists."""
-    chosen = finalists([best(one.gains) if one.gains else math.nan for one in measures.checkpoints], plan.finalists)
+    chosen = finalists([math.nan if one.broken else best(one.gains) for one in measures.checkpoints], plan.finalists)
     prompts, plain = _prompts(subject, plan, unseen)
     side = subject.family.resolution
     measures.gallery = Gallery([_square(one.path, side) for one in subject.trained])

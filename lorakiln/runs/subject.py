@@ -103,7 +103,8 @@ def checkpoints(folder: RunFolder) -> tuple[tuple[str, int, Path], ...]:
     last = next((step for _, step, path in reversed(found) if sha256(path) == own), None)
     if last is not None:
         return tuple([one for one in found if one[1] < last] + [(folder.lora.stem, last, folder.lora)])
-    return (*found, (folder.lora.stem, folder.finished_at() or 0, folder.lora))
+    after = found[-1][1] + 1 if found else 0
+    return (*found, (folder.lora.stem, folder.finished_at() or after, folder.lora))
 
 
 def _digest(folder: RunFolder) -> str:

@@ -36,4 +36,7 @@ def test_the_last_checkpoint_and_the_best_others_are_drawn_with():
     assert finalists([0.1, 0.3, 0.2, 0.0], 2) == [1, 3]
     assert finalists([0.1, 0.3, 0.2, 0.0], 9) == [0, 1, 2, 3]
     assert finalists([0.1, 0.3, math.nan], 1) == [1]
+    assert finalists([0.1, 0.3, 0.2, math.nan], 2) == [1, 2], "what is not a number draws nothing"
+    assert finalists([math.nan, math.nan], 1) == [1]
+    assert finalists([0.5, 0.4, 0.3, 0.2, 0.1], 3) == [0, 2, 4], "the last, the best, and the furthest from both"
     assert finalists([0.1], 2) == [0]

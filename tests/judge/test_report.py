@@ -43,7 +43,7 @@ def test_the_page_shows_how_far_drawings_come_where_enough_was_drawn(told):
     one = drawn("a", 0.3, 0.6, 0.9, 0.7)
     page = html(Told("x", judge([one], 4), [one], [], [], {}, [], "")).decode()
     figure = page.split("How far drawings come")[1].split("</svg>")[0]
-    assert figure.count("<circle") == 4 and "<th>style there</th>" in page
+    assert figure.count("<circle") == 4 and "<th>worth there by style</th>" in page
 
 
 def test_the_card_says_how_to_use_it_and_what_it_lacks(told):

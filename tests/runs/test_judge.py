@@ -33,9 +33,9 @@ def trained(run, pictures, _alone):
     return partial(run, **table)
 
 
-def judged(folder, unseen=None, tagger=""):
+def judged(folder, unseen=None, tagger="", plan=QUICK):
     stages = Stages(Silent())
-    return judge.run_judge(of_run(folder, unseen, stages), 0, tagger, Silent(), stages, QUICK)
+    return judge.run_judge(of_run(folder, unseen, stages), 0, tagger, Silent(), stages, plan)
 
 
 def test_a_run_gets_a_verdict_a_report_and_a_card(trained):
@@ -51,6 +51,15 @@ def test_a_run_gets_a_verdict_a_report_and_a_card(trained):
     assert "http" not in page.replace("http-equiv", ""), "the page needs no network"
     card = (result.folder.path / "README.md").read_text()
     assert "rank 4" in card and "3 trained on, 2 unseen" in card and "## Limits" in card
+
+
+def test_drawings_at_three_strengths_tell_by_style(trained):
+    folder = trained("a").folder.path
+    done = judged(folder, plan=PLANS[3])
+    table = json.loads((folder / "verdict.json").read_text())
+    assert table["by"] == done.verdict.by == "style"
+    assert all(isinstance(one["style"], float) for one in table["checkpoints"][-1]["drawn"].values())
+    assert "How far drawings come" in (folder / "report.html").read_text()
 
 
 def test_the_same_run_is_judged_the_same_again(trained):
