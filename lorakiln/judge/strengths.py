@@ -61,6 +61,19 @@ def around_best(curve: Curve, reach: float) -> tuple[float, float]:
     return round(float(grid[low]), 2), round(float(grid[high]), 2)
 
 
+def smoothed(curve: Curve, noise: float) -> Curve:
+    """The parabola through the base and, by least squares, the points, where none lies further from it than noise; the
+    curve itself where one does, or where there are too few to tell."""
+    if len(curve) < 3:
+        return curve
+    strengths, worths = (np.array(each) for each in zip(*sorted(curve.items()), strict=True))
+    rise_bend, *_ = np.linalg.lstsq(np.stack([strengths, strengths**2], 1), worths, rcond=None)
+    grid = np.round(np.arange(0.1, strengths[-1] + 1e-9, 0.1), 2)
+    if np.abs(worths - np.stack([strengths, strengths**2], 1) @ rise_bend).max() > noise:
+        return curve
+    return {float(at): float(worth) for at, worth in zip(grid, np.stack([grid, grid**2], 1) @ rise_bend, strict=True)}
+
+
 def between(known: Mapping[int, Curve], step: int) -> Curve:
     """The curve at a step, straight between the nearest known ones, before the first and after the last as there."""
     strengths, steps = sorted({strength for curve in known.values() for strength in curve}), sorted(known)

@@ -9,31 +9,20 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+from lorakiln.judge import strengths
 from lorakiln.judge.interval import Interval, interval
-from lorakiln.judge.strengths import (
-    BAKED,
-    HIGHEST,
-    LOWEST,
-    UNDER,
-    Curve,
-    Rule,
-    around_best,
-    as_good,
-    at,
-    best,
-    between,
-    words,
-)
+from lorakiln.judge.strengths import BAKED, HIGHEST, LOWEST, UNDER, Curve, Rule, around_best, as_good, at, best
 from lorakiln.judge.weights import Weights
 
 UNSURE = "unsure"
-STYLE = Rule(reach=0.06, little=0.25)  # of the way from the base's drawings to the set's
+STYLE = Rule(reach=0.06, little=0.25)  # of the way from the base's drawings to the set's; `reach` is noise, too
 ALIKE, NOTHING = 0.03, 0.01  # by gain: a share of the run's best that is as good, and a gain that is next to nothing
-LOST = -1.0  # the gain that counts where a loss is not a number: it doubled, and more
+LOST = -4.0  # the gain that counts where a loss is not a number: no drawing makes up for it
 COPIES = 0.5  # of the way to the set's that drawings lose which are all copies
+LOSSES = 0.25  # of it, that they lose where held-out pictures' loss is twice the base's
 DRAWN_AT = 3  # strengths at least, for drawings to tell
 USABLE = 0.9  # of a checkpoint's best: strengths that reach it are worth using
-COPYING = 0.25  # share of drawings that are copies, from which a checkpoint is overbaked whatever it is worth
+COPYING = 0.25  # share of drawings that are copies, from which they are worth nothing
 LEAKING = 2.0  # drift without the trigger, in seeds, from which it is said
 STRENGTHS = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5)
 
@@ -172,8 +161,8 @@ def worth_of(checkpoints: Sequence[Measured]) -> Worth:
     """By style where enough was drawn, by gain otherwise.
 
     A checkpoint that did not draw is taken to lie between those that did, in a straight line over steps; before the
-    first of them as far on the way to it as it had learned the pictures. What a checkpoint loses on held-out pictures
-    against the base is off. One that gives no numbers is worth nothing.
+    first of them as far on the way to it as it had learned the pictures. Some of what a checkpoint loses on held-out
+    pictures against the base is off. One that gives no numbers is worth nothing.
     """
     gains = tuple({} if one.broken else one.gains for one in checkpoints)
     drew = [one for one in checkpoints if one.styles and not one.broken]
@@ -183,16 +172,17 @@ def worth_of(checkpoints: Sequence[Measured]) -> Worth:
     curves = []
     for one, own in zip(checkpoints, gains, strict=True):
         share = one.learned(drew[0]) if one.step < drew[0].step else 1.0
-        styles = one.styles or between(known, one.step)
-        lost = {strength: min(0.0, at(own, strength)) for strength in styles}
-        curves.append({} if one.broken else {each: share * style + lost[each] for each, style in styles.items()})
+        styles = one.styles or strengths.between(known, one.step)
+        lost = {strength: LOSSES * min(0.0, at(own, strength)) for strength in styles}
+        curve = {} if one.broken else {each: share * style + lost[each] for each, style in styles.items()}
+        curves.append(strengths.smoothed(curve, STYLE.reach))
     return Worth("style", STYLE, tuple(curves))
 
 
 def words_of(checkpoints: Sequence[Measured], worth: Worth, heldout: int) -> Iterable[str]:
-    """The word of each checkpoint; what copies or gives no numbers is overbaked whatever it is worth."""
-    for one, word in zip(checkpoints, words(worth.curves, worth.rule), strict=True):
-        if one.broken or one.copied >= COPYING:
+    """The word of each checkpoint; what gives no numbers is overbaked, and by gain what copies at any strength."""
+    for one, word in zip(checkpoints, strengths.words(worth.curves, worth.rule), strict=True):
+        if one.broken or (one.copied >= COPYING and (worth.by == "gain" or not heldout)):
             yield "overbaked"
         else:
             yield word if heldout or word == "underbaked" else UNSURE

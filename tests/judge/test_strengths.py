@@ -2,7 +2,7 @@
 
 import pytest
 
-from lorakiln.judge.strengths import Rule, as_good, at, best, between, word, words
+from lorakiln.judge.strengths import Rule, around_best, as_good, at, best, between, smoothed, word, words
 
 STRENGTHS = (0.3, 0.5, 0.7, 0.9, 1.1, 1.4)
 RULE = Rule(reach=0.06, little=1 / 3)
@@ -44,6 +44,23 @@ def test_worth_lies_on_the_straight_line_from_the_base_on():
     assert at({0.5: 0.2, 1.0: 0.4}, 0.25) == pytest.approx(0.1)
     assert at({0.5: 0.2, 1.0: 0.4}, 0.75) == pytest.approx(0.3)
     assert at({0.5: 0.2, 1.0: 0.4}, 2.0) == 0.4
+
+
+def test_a_parabola_through_the_base_stands_for_points_that_lie_near_it():
+    """2 t - t^2 with 0.02 up and down; one that lies 0.2 off leaves the points as they are."""
+    exact = {t: 2 * t - t**2 for t in STRENGTHS}
+    shaken = {t: worth + 0.02 * (-1) ** n for n, (t, worth) in enumerate(exact.items())}
+    found = smoothed(shaken, 0.06)
+    assert found[1.0] == pytest.approx(1, abs=0.01) and list(found)[-1] == 1.4
+    assert smoothed(exact, 0.06)[0.5] == pytest.approx(0.75)
+    broken = exact | {0.9: 0.7}
+    assert smoothed(broken, 0.06) == broken
+    assert smoothed({0.5: 0.1, 1.0: 0.2}, 0.06) == {0.5: 0.1, 1.0: 0.2}
+
+
+def test_a_stretch_around_the_best_ends_where_it_is_worse():
+    valley = {0.5: 1.0, 0.7: 0.5, 0.9: 0.98}
+    assert as_good(valley, 0.1)[1] == 0.9 and around_best(valley, 0.1) == (0.45, 0.54)
 
 
 def test_a_step_between_two_is_worth_what_lies_between():
