@@ -280,7 +280,8 @@ def copying(family: Family, style: Style, count: int) -> dict[str, float]:
     """Planted copies, that is training pictures as a model draws them from memory, and others drawn alike."""
     rng = random.Random(f"copies {style.name}")
     trained = [Image.fromarray(style.picture(thing, rng)[0]) for thing in style.training[:40]]
-    gallery, hits, alarms = Gallery(trained), [], []
+    drawable = [Image.fromarray(_redrawn(family, np.array(one)[None])[0]) for one in trained]
+    gallery, hits, alarms = Gallery(trained, drawable), [], []
     for n in range(count):
         picture = spoilt(family, trained[n % len(trained)], rng, n)
         found = gallery.nearest(picture)

@@ -17,8 +17,8 @@ from lorakiln.curate.measure import fields
 from lorakiln.curate.picture import FIELD
 
 CLOSE = 2  # training pictures that a drawing is laid over; the others are too unlike to matter
-NEARER = 0.5  # share of the distances among training pictures within which a drawing is a copy
-FAR = 0.2  # distance from which nothing is a copy, whatever the set
+NEARER = 0.3  # share of the distances among training pictures within which a drawing is a copy
+FAR = 0.12  # distance from which nothing is a copy, whatever the set
 LEAST = 0.15  # such a distance at the least, where the set itself holds a picture twice
 
 
@@ -46,12 +46,17 @@ def copied_share(found: Sequence[Nearest]) -> float:
 
 
 class Gallery:
-    """Training pictures, ready for drawings to be held against them. Without pictures nothing is ever a copy."""
+    """Training pictures, ready for drawings to be held against them. Without pictures nothing is ever a copy.
 
-    def __init__(self, pictures: Sequence[Image.Image]):
+    `drawable` are the same pictures as the VAE gives them: a model cannot draw what its VAE loses, and where that is
+    much, as of thin lines, a copy is nearer to these than to the picture itself.
+    """
+
+    def __init__(self, pictures: Sequence[Image.Image], drawable: Sequence[Image.Image] = ()):
         self.pictures = list(pictures)
-        self._looks = [Looks(picture) for picture in pictures]
-        self._views = [views.spectra(layer) for layer in _fields(pictures)] if pictures else []
+        self._drawable = list(drawable) or self.pictures
+        self._looks = [Looks(picture) for picture in self._drawable]
+        self._views = [views.spectra(layer) for layer in _fields(self._drawable)] if pictures else []
         self._apart: dict[int, float] = {}
 
     def nearest(self, drawing: Image.Image) -> Nearest:
@@ -66,7 +71,7 @@ class Gallery:
     def _neighbour(self, index: int) -> float:
         """Distance from a training picture to the nearest other one; 1 where it is the only one."""
         if index not in self._apart:
-            found = self._search(self.pictures[index], but=index)
+            found = self._search(self._drawable[index], but=index)
             self._apart[index] = found[0][0] if found else 1.0
         return self._apart[index]
 

@@ -19,6 +19,7 @@ from lorakiln.base import images
 from lorakiln.base.errors import UserError
 from lorakiln.base.records import Size
 from lorakiln.data.buckets import Buckets
+from lorakiln.families.family import Family
 from lorakiln.judge import likeness, look
 from lorakiln.judge.cell import Cell
 from lorakiln.judge.copying import Gallery, copied_share
@@ -31,7 +32,7 @@ from lorakiln.judge.weights import Changed, changed, weigh
 from lorakiln.runs.drawing import load_lora
 from lorakiln.runs.reporter import Stages
 from lorakiln.runs.subject import Shown, Subject
-from lorakiln.sample.generate import Request, draw
+from lorakiln.sample.generate import Request, draw, to_picture
 from lorakiln.tag.captions import parse
 from lorakiln.tag.tagger import Tagger
 
@@ -153,7 +154,8 @@ def _draw_finalists(
     chosen = finalists([math.nan if one.broken else best(one.gains) for one in measures.checkpoints], plan.finalists)
     prompts, plain = _prompts(subject, plan, unseen)
     side = subject.family.resolution
-    measures.gallery = Gallery([_square(one.path, side) for one in subject.trained])
+    trained = [_square(one.path, side) for one in subject.trained]
+    measures.gallery = Gallery(trained, drawable(subject.family, trained))
     pens = _Pens(subject, plan)
     calls = len(prompts) * (len(plan.drawn) + plan.seeds - 1) + len(plain)
     total = (len(prompts) + len(plain)) * max(2, plan.seeds) + len(chosen) * calls
@@ -284,6 +286,17 @@ def _prompts(subject: Subject, plan: Plan, unseen: Sequence[Shown]) -> tuple[lis
 
 def _without(prompt: str, trigger: str) -> str:
     return ", ".join(tag for tag in parse(prompt) if tag != trigger)
+
+
+@torch.no_grad()
+def drawable(family: Family, pictures: Sequence[Image.Image]) -> list[Image.Image]:
+    """Pictures of the base's square through its VAE and back."""
+    found = []
+    for start in range(0, len(pictures), look.BATCH):
+        few = np.stack([np.asarray(one) for one in pictures[start : start + look.BATCH]])
+        pixels_BCHW = torch.from_numpy(few).permute(0, 3, 1, 2).float() / 127.5 - 1
+        found += map(to_picture, family.decode(family.encode_pixels(pixels_BCHW).mean_BCHW, scaled=False))
+    return found
 
 
 def _square(path: Path, side: int) -> Image.Image:

@@ -4,13 +4,12 @@ import random
 from pathlib import Path
 
 import pytest
-import torch
-from PIL import Image, ImageDraw, ImageEnhance, ImageOps
+from PIL import Image, ImageDraw, ImageEnhance, ImageFilter, ImageOps
 
 from lorakiln import families
 from lorakiln.base.images import open_picture
 from lorakiln.judge.copying import Gallery, copied_share
-from lorakiln.sample.generate import to_picture
+from lorakiln.runs.measuring import drawable
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 NAMES = ("banana", "bicycle", "bus", "crab", "fox", "frog", "house", "owl", "pizza", "rocket", "skull", "whale")
@@ -32,13 +31,14 @@ def gallery(trained):
 
 
 @pytest.fixture(scope="module")
-def redrawn(trained):
+def family():
+    return families.load("starter")
+
+
+@pytest.fixture(scope="module")
+def redrawn(family, trained):
     """The training pictures as a model would draw them from memory: through the VAE, with its losses."""
-    family = families.load("starter")
-    with torch.no_grad():
-        pixels = torch.stack([torch.tensor(list(one.tobytes())).view(128, 128, 3) for one in trained])
-        latents = family.encode_pixels(pixels.permute(0, 3, 1, 2) / 127.5 - 1).mean_BCHW
-        return [to_picture(one) for one in family.decode(latents, scaled=False)]
+    return drawable(family, trained)
 
 
 def cropped(picture: Image.Image) -> Image.Image:
@@ -59,6 +59,15 @@ def test_a_picture_drawn_from_memory_is_found_and_named(gallery, redrawn, change
     found = [gallery.nearest(CHANGES[change](picture)) for picture in redrawn]
     assert [one.index for one in found] == list(range(len(redrawn)))
     assert copied_share(found) >= 0.9
+
+
+def test_thin_lines_that_the_vae_blurs_are_found_by_what_it_makes_of_them(family, trained):
+    edges = (ImageOps.grayscale(one).filter(ImageFilter.FIND_EDGES) for one in trained)
+    lines = [ImageOps.colorize(one.point(lambda value: min(255, 3 * value)), "#223e2c", "#ffecaa") for one in edges]
+    drawn = drawable(family, lines)
+    found = [Gallery(lines, drawn).nearest(cropped(one)) for one in drawn]
+    assert copied_share(found) >= 0.9 and [one.index for one in found] == list(range(len(drawn)))
+    assert copied_share([Gallery(lines).nearest(cropped(one)) for one in drawn]) < copied_share(found)
 
 
 def test_other_pictures_of_the_style_are_no_copies(gallery):
