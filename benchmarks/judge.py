@@ -14,6 +14,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import chain
 from operator import eq
 from pathlib import Path
 
@@ -25,7 +26,7 @@ from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks import judge_truth as truth
 from benchmarks.judge_cases import Case, cases, recipe_of, trained_pictures, write
-from benchmarks.judge_styles import Style, style_of
+from benchmarks.judge_styles import STYLES, TABLE, Style, style_of
 from lorakiln import families
 from lorakiln.base.files import write_text
 from lorakiln.families.family import Family
@@ -38,7 +39,7 @@ from lorakiln.judge.verdict import Drawn, Measured, Verdict, judge
 from lorakiln.runs.drawing import load_lora
 from lorakiln.runs.folder import RunFolder
 from lorakiln.runs.judge import run_judge
-from lorakiln.runs.measuring import PLAIN
+from lorakiln.runs.measuring import PLAIN, drawable
 from lorakiln.runs.reporter import Silent, Stages
 from lorakiln.runs.run import train
 from lorakiln.runs.subject import checkpoints, of_run
@@ -168,7 +169,7 @@ def judged(case: Case, run: RunFolder, most: int) -> list[dict]:
     if not (run.lora.exists() or run.checkpoints()):
         return []
     loras = checkpoints(run)
-    loras = tuple(loras[n] for n in sorted({round(n * (len(loras) - 1) / max(1, most - 1)) for n in range(most)}))
+    loras = tuple(loras[n] for n in sorted({len(loras) - 1 - n * len(loras) // most for n in range(most)}))
     stages = Stages(Silent())
     subject = replace(of_run(run.path, None, stages), loras=loras)
     done = run_judge(subject, 0, "", Silent(), stages, PLAN)
@@ -242,12 +243,17 @@ def summary(rows: Sequence[dict]) -> dict[str, float]:
     }
     found: dict[str, float] = {"checkpoints": len(shares["verdict_accuracy"]), "runs": len(runs)}
     for name, hits in shares.items():
-        found[name] = sum(hits) / max(1, len(hits))
-        found[f"{name}_low"], found[f"{name}_high"] = wilson(sum(hits), len(hits))
+        found |= share_of(name, hits)
     # the checkpoints of a run are right or wrong together, so it is the runs that this interval goes over
     by_run = interval([sum(map(eq, run.words, run.said)) / len(run.words) for run in runs])
     found["verdict_accuracy_low"], found["verdict_accuracy_high"] = max(0.0, by_run.low), min(1.0, by_run.high)
     return found
+
+
+def share_of(name: str, hits: Sequence[bool]) -> dict[str, float]:
+    """A share with Wilson's interval, under its name."""
+    low, high = wilson(sum(hits), len(hits))
+    return {name: sum(hits) / max(1, len(hits)), f"{name}_low": low, f"{name}_high": high}
 
 
 def crossed(rows: Sequence[dict]) -> list[str]:
@@ -276,12 +282,12 @@ def _redrawn(family: Family, pictures_NHWC: np.ndarray, noise: float = 0.0, seed
     return np.stack([np.asarray(to_picture(one)) for one in family.decode(latent)])
 
 
-def copying(family: Family, style: Style, count: int) -> dict[str, float]:
-    """Planted copies, that is training pictures as a model draws them from memory, and others drawn alike."""
+def copying(family: Family, style: Style, count: int) -> tuple[list[bool], list[bool]]:
+    """Whether each planted copy, that is a training picture as a model draws it from memory, was found and named; and
+    whether each of as many other pictures drawn alike was taken for one."""
     rng = random.Random(f"copies {style.name}")
     trained = [Image.fromarray(style.picture(thing, rng)[0]) for thing in style.training[:40]]
-    drawable = [Image.fromarray(_redrawn(family, np.array(one)[None])[0]) for one in trained]
-    gallery, hits, alarms = Gallery(trained, drawable), [], []
+    gallery, hits, alarms = Gallery(trained, drawable(family, trained)), [], []
     for n in range(count):
         picture = spoilt(family, trained[n % len(trained)], rng, n)
         found = gallery.nearest(picture)
@@ -289,11 +295,7 @@ def copying(family: Family, style: Style, count: int) -> dict[str, float]:
     pictures, _ = style.unseen(count, "innocent")
     for pixels in pictures:
         alarms.append(gallery.nearest(spoilt(family, Image.fromarray(pixels), rng, len(alarms))).copied)
-    found = {}
-    for name, each in (("copy_recall", hits), ("copy_false_alarms", alarms)):
-        found[name] = sum(each) / count
-        found[f"{name}_low"], found[f"{name}_high"] = wilson(sum(each), count)
-    return found
+    return hits, alarms
 
 
 def spoilt(family: Family, picture: Image.Image, rng: random.Random, seed: int) -> Image.Image:
@@ -309,36 +311,55 @@ def spoilt(family: Family, picture: Image.Image, rng: random.Random, seed: int) 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
     """Go on where the rows end, until the time is up or all is done; then sum up what is there."""
-    part, parts = map(int, options.part.split("/"))
-    torch.set_num_threads(max(1, min(2, torch.get_num_threads()) // parts))
-    began, family, known = time.monotonic(), families.load("starter"), style_of(options.style, options.seed)
-    rows_file = rows_of(options)
+    torch.set_num_threads(max(1, min(2, torch.get_num_threads()) // options.part[1]))
+    began, family = time.monotonic(), families.load("starter")
+    styles = [style_of(name, options.seed) for name in options.style]
+    for style in styles:
+        go_on(options, family, style, began)
+    found = summary(read_rows(options.style, options.seed))
+    planted = [copying(family, style, 200 if options.full else 60) for style in styles]
+    for name, each in zip(("copy_recall", "copy_false_alarms"), zip(*planted, strict=True), strict=True):
+        found |= share_of(name, list(chain.from_iterable(each)))
+    return found | {"minutes": (time.monotonic() - began) / 60}
+
+
+def go_on(options: argparse.Namespace, family: Family, style: Style, began: float) -> None:
+    """The cases of a style that no row tells of yet, as far as the time goes."""
+    rows_file = rows_of(style.name, options.seed)
+    rows = read_rows([style.name], options.seed)
     if options.again:
-        fresh = judged_again(read_rows(rows_file), options.folder, options.checkpoints)
-        write_text(rows_file, "".join(json.dumps(row) + "\n" for row in fresh))
-    have = {row["case"] for row in read_rows(rows_file)}
-    todo = [case for case in cases(options.style, options.seed)[part - 1 :: parts] if case.name not in have]
-    reality = Truth(family, known, DRAWINGS) if todo else None
+        rows = judged_again(rows, options.folder, options.checkpoints)
+        write_text(rows_file, "".join(json.dumps(row) + "\n" for row in rows))
+    have, (part, parts) = {row["case"] for row in rows}, options.part
+    todo = [case for case in cases(style.name, options.seed)[part - 1 :: parts] if case.name not in have]
+    known = Truth(family, style, DRAWINGS) if todo else None
     longest = 0.0
     for case in todo:
         start = time.monotonic()
         if not options.full and start - began + longest > 60 * options.minutes:
             break
-        assert reality is not None
-        fresh = measured_run(case, options.folder, reality, options.checkpoints)
+        assert known is not None
+        fresh = measured_run(case, options.folder, known, options.checkpoints)
         with rows_file.open("a", encoding="utf-8") as stream:
             stream.write("".join(json.dumps(row) + "\n" for row in fresh))
         longest = max(longest, time.monotonic() - start)
-    found = copying(family, known, 200 if options.full else 60)
-    return found | summary(read_rows(rows_file)) | {"minutes": (time.monotonic() - began) / 60}
 
 
-def rows_of(options: argparse.Namespace) -> Path:
-    return ROWS / f"judge-{options.style}-{options.seed}.jsonl"
+def rows_of(style: str, seed: int) -> Path:
+    return ROWS / f"judge-{style}-{seed}.jsonl"
 
 
-def read_rows(file: Path) -> list[dict]:
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
+def read_rows(styles: Sequence[str], seed: int = 1) -> list[dict]:
+    files = [file for style in styles if (file := rows_of(style, seed)).exists()]
+    return [json.loads(line) for file in files for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def part_of(text: str) -> tuple[int, int]:
+    """N/M, 1 <= N <= M."""
+    part, _, parts = text.partition("/")
+    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text!r}: N/M with 1 <= N <= M")
+    return int(part), int(parts)
 
 
 if __name__ == "__main__":
@@ -349,13 +370,17 @@ if __name__ == "__main__":
     parser.add_argument("--minutes", type=float, default=20, help="begin no case that would end later")
     parser.add_argument("--checkpoints", type=int, default=4, help="of each run, the last one among them")
     parser.add_argument(
-        "--style", default="potti", help="potti and blueprint are the table's; thresholds are fitted on chalk"
+        "--style",
+        nargs="+",
+        default=list(TABLE),
+        choices=STYLES,
+        help="default: the table's; thresholds are from chalk",
     )
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--part", default="1/1", help="N/M: every Mth of the cases, on 1/M of the cores")
+    parser.add_argument("--part", type=part_of, default=(1, 1), help="N/M: every Mth of the cases, on 1/M of the cores")
     parser.add_argument("--folder", type=Path, default=BUILD.parent / "judge-proof")
     options = parser.parse_args()
-    if options.again and options.part != "1/1":
+    if options.again and options.part != (1, 1):
         parser.error("--again writes all rows anew, so it goes without --part")
     figures = measure(options)
     print("| what | measured | to reach |\n|---|---|---|")
@@ -363,6 +388,6 @@ if __name__ == "__main__":
                "copy_false_alarms": "<= 0.05"}  # fmt: skip
     for name, value in figures.items():
         print(f"| {name} | {value:.3f} | {targets.get(name, '')} |")
-    print("\n".join(["", *crossed(read_rows(rows_of(options)))]))
+    print("\n".join(["", *crossed(read_rows(options.style, options.seed))]))
     if options.json:
         print(json.dumps({name: round(value, 4) for name, value in figures.items()}))

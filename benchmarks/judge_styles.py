@@ -16,6 +16,8 @@ from PIL import Image, ImageFilter, ImageOps
 
 from tools.starter import compose, latents, mascot, masters
 
+TABLE = ("potti", "blueprint")  # whose runs make the table
+STYLES = (*TABLE, "chalk")  # thresholds are fitted on chalk
 TRAINING = 260  # things to train on at the most; the others are never trained on
 
 
@@ -95,7 +97,7 @@ def _rendered(svg: str) -> np.ndarray:
 
 
 def style_of(name: str, seed: int) -> Style:
-    """potti and blueprint are the table's; thresholds are fitted on chalk."""
+    """One of `STYLES`."""
     if name == "potti":
         return Potti(seed)
     family, ground, line = {

@@ -69,8 +69,8 @@ def _show(done: "Judged") -> None:
     for one in done.measures.checkpoints:
         strength, worth = verdict.tops[one.name]
         mark = "*" if one.name == verdict.best else " "
-        found = f"{verdict.words[one.name]:<18}  best at {strength:.2f}, worth {worth:+.3f} by {verdict.by}"
-        typer.echo(f" {mark} {one.name:<{width}}  {found}")
+        found = f"best at {strength:.2f}, worth {worth:+.3f} by {verdict.by}" if strength else "worth nothing"
+        typer.echo(f" {mark} {one.name:<{width}}  {verdict.words[one.name]:<18}  {found}")
     for title, reasons in (("why", verdict.reasons), ("next", verdict.advice)):
         for one in reasons:
             typer.echo(f"{title:<8}{one.text} [{', '.join(one.evidence)}]")

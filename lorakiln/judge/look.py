@@ -21,7 +21,8 @@ from lorakiln.diffusion.objective import Objective
 from lorakiln.families.family import Family, TextStates
 
 BATCH = 2  # pictures at once: the VAE is fp32, and takes gigabytes for a large one
-ALREADY = 0.01  # energy distance of the base's drawings, in deviations, up to which they are like the set's pictures
+# energy distance up to which the base's drawings are like the set's pictures: three times what chance makes of a dozen
+ALREADY = 0.09
 NOISE = 0.4  # of the schedule: how much noise is laid over a picture
 
 Features = list[np.ndarray]  # groups of (N, F) features of one kind
@@ -81,6 +82,7 @@ def similarity(drawn: Features, base: Features, own: Features) -> float | None:
     scale = deviations(base, own)
     drawn_NF, base_NF, own_NF = (
         np.concatenate([group / deviation for group, deviation in zip(each, scale, strict=True)], axis=1)
+        / len(scale) ** 0.5
         for each in (drawn, base, own)
     )
     apart = energy_distance(base_NF, own_NF)
@@ -108,7 +110,7 @@ def energy_distance(one_NF: np.ndarray, other_NF: np.ndarray) -> float:
         raise ValueError("an energy distance needs two pictures on either side")
 
     def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.stack([np.linalg.norm(b - row, axis=1) for row in a]) / a.shape[1] ** 0.5
+        return np.stack([np.linalg.norm(b - row, axis=1) for row in a])
 
     def inside(a: np.ndarray) -> float:
         return float(apart(a, a).sum() / (len(a) * (len(a) - 1)))

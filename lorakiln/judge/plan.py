@@ -9,7 +9,7 @@ from lorakiln.judge.verdict import STRENGTHS
 @dataclass(frozen=True, slots=True)
 class Plan:
     """`timesteps` a loss; at most so many `unseen` and `trained` pictures; for `finalists` checkpoints drawings of
-    `prompts` prompts with and `plain` without the trigger, `seeds` each, at `drawn` strengths, `steps` a drawing."""
+    `prompts` prompts with and `plain` without the trigger at `drawn` strengths, of `seeds` seeds at 1, `steps` each."""
 
     timesteps: int
     unseen: int
@@ -23,14 +23,15 @@ class Plan:
     steps: int
 
     def cost(self, checkpoints: int, unseen: int, trained: int) -> int:
-        """UNet calls of one picture; a drawing with guidance makes two a step."""
-        unseen, trained = min(unseen, self.unseen), min(trained, self.trained)
-        curve = unseen or trained
-        losses = self.timesteps * (unseen + trained + checkpoints * (curve * len(self.strengths) + trained))
+        """UNet calls of one picture; a drawing with guidance makes two a step, and a picture through the VAE and back
+        takes about as long as one."""
+        pictures, unseen, trained = trained, min(unseen, self.unseen), min(trained, self.trained)
+        curve, own = unseen or trained, trained if unseen else 0
+        losses = self.timesteps * (unseen + trained + checkpoints * (curve * len(self.strengths) + own))
         finalists = min(checkpoints, self.finalists)
         base = (self.prompts + self.plain) * max(2, self.seeds)
-        own = finalists * (self.prompts * (len(self.drawn) + self.seeds - 1) + self.plain)
-        return losses + 2 * self.steps * (base + own)
+        drawings = base + finalists * (self.prompts * (len(self.drawn) + self.seeds - 1) + self.plain)
+        return losses + pictures + 2 * self.steps * drawings
 
 
 DRAWN = (0.4, 0.7, 1.0, 1.4)

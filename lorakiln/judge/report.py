@@ -111,7 +111,8 @@ def _row(one: Measured, verdict: Verdict) -> str:
     )
     cells = [
         f"<b>{escape(one.name)}</b>" if one.name == verdict.best else escape(one.name), _mark(verdict.words[one.name]),
-        f"{strength:.2f}", f"{worth:+.3f}", escape(one.gain), escape(one.trained) if one.trained else "",
+        *((f"{strength:.2f}", f"{worth:+.3f}") if strength else ("", "")),
+        *(escape(each) if each and each.known else "" for each in (one.gain, one.trained)),
         *("" if value is None else f"{value:.2f}" for value in shown),
         f"{one.weights.share:.3f}" if one.weights else "", f"{one.weights.directions:.0%}" if one.weights else "",
     ]  # fmt: skip

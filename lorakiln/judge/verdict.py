@@ -2,7 +2,7 @@
 
 What a checkpoint is worth is how its drawings look: how far they come from the base's to the set's, less what they
 copy. Losses of held-out pictures stop falling long before drawings reach the style, so they speak against it only where
-they are worse than the base's, and alone only where too little was drawn.
+they are worse than the base's, and alone only where drawings do not tell.
 """
 
 import math
@@ -21,8 +21,8 @@ LOST = -4.0  # the gain that counts where a loss is not a number: no drawing mak
 COPIES = 0.5  # of the way to the set's that drawings lose which are all copies
 LOSSES = 0.25  # of it, that they lose where held-out pictures' loss is twice the base's
 DRAWN_AT = 3  # strengths at least, for drawings to tell
-USABLE = 0.9  # of a checkpoint's best: strengths that reach it are worth using
-COPYING = 0.25  # share of drawings that are copies, from which they are worth nothing
+USABLE = 0.9  # of a checkpoint's best, or as good as it: strengths that reach it are worth using
+COPYING = 0.25  # share of drawings that are copies, from which a strength is not to be used
 LEAKING = 2.0  # drift without the trigger, in seeds, from which it is said
 STRENGTHS = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2, 1.5)
 
@@ -126,7 +126,7 @@ class Verdict:
     tops: Mapping[str, tuple[float, float]]
     by: str
     best: str
-    strength: float | None  # at which the best is best
+    strength: float | None  # to use it at
     usable: tuple[float, float] | None
     reasons: tuple[Reason, ...]
     advice: tuple[Reason, ...]
@@ -136,7 +136,8 @@ class Verdict:
 def judge(checkpoints: Sequence[Measured], heldout: int) -> Verdict:
     """The verdict over a run's checkpoints, in order. `heldout`: how many pictures the gains were measured on; 0: none.
 
-    Without held-out pictures learning looks like memorising, so only `underbaked`, or `overbaked` by copies, is said.
+    Without held-out pictures learning looks like memorising, so only `underbaked`, or `overbaked` by copies or NaN, is
+    said.
     """
     assert checkpoints, "nothing to judge"
     worth = worth_of(checkpoints)
@@ -152,7 +153,7 @@ def judge(checkpoints: Sequence[Measured], heldout: int) -> Verdict:
         within(most, *[top(curve, worth.rule)[0]] * 2)[0] if best(curve) > 0 else None,
         usable(most, curve, worth.rule) if heldout and best(curve) > 0 else None,
         tuple(reasons(most, last, told, worth, heldout)),
-        tuple(advice(checkpoints, most, told, heldout)),
+        tuple(advice(checkpoints, most if best(curve) > 0 else last, told, heldout)),
         heldout,
     )
 
@@ -196,7 +197,9 @@ def best_of(checkpoints: Sequence[Measured], worth: Worth) -> int:
     whole = [n for n, one in enumerate(checkpoints) if not one.broken] or [0]
     if not max(tops) > 0:
         return max(whole, key=lambda n: checkpoints[n].gains.get(1.0, LOST))
-    good = [n for n in whole if tops[n] >= max(tops) - worth.rule.reach]
+    good = [n for n in whole if 0 < tops[n] >= max(tops) - worth.rule.reach]
+    if worth.by == "style":  # whether one copies is known only of those that drew
+        good = [n for n in good if checkpoints[n].styles] or good
     clean = [n for n in good if checkpoints[n].copied < COPYING] or good
     return clean[-1] if worth.by == "gain" else max(clean, key=lambda n: tops[n])
 
@@ -232,12 +235,15 @@ def reasons(chosen: Measured, last: Measured, told: Mapping[str, str], worth: Wo
             "no held-out pictures: what is learned cannot be told from what is memorised; set dataset.heldout, or give "
             "--unseen FOLDER", ("W1",),
         ))  # fmt: skip
+    elif not best(worth.curves[-1]) > 0:
+        found.append(Reason(f"{last.name} is nowhere nearer to the set than the base is", ("W1",)))
     elif worth.by == "style":
         way = f"{best(worth.curves[-1]):.0%} of the way there from the base"
         found.append(Reason(f"{last.name} draws most like the set {where}, {way}", ("W1", "W3")))
     else:
         found.append(Reason(f"{last.name} explains {heldout} held-out pictures best {where}", ("W1", "W3")))
-        found.append(Reason("the drawings are too few, or too like the base's, to tell by them", ("W1",)))
+        cause = "too little was drawn, or the base draws like the set as it is"
+        found.append(Reason(f"by the losses alone, since {cause}", ("W1",)))
     if last.gain.known and heldout:
         found.append(Reason(f"at strength 1 it takes {last.gain} off the loss of {heldout} held-out pictures", ("W1",)))
     if last.gap and last.gap.known and heldout:
@@ -251,7 +257,7 @@ def reasons(chosen: Measured, last: Measured, told: Mapping[str, str], worth: Wo
     leak = chosen.drawn[1.0].leak if 1.0 in chosen.drawn else None
     if leak is not None and leak >= LEAKING:
         found.append(Reason(f"without its trigger it still moves pictures {leak:.1f} times as far as a seed", ("S5",)))
-    if chosen.name != last.name:
+    if chosen is not last and any(best(curve) > 0 for curve in worth.curves):
         found.append(Reason(f"{chosen.name} ({told[chosen.name]}) is the one to use", ("W1", "W3")))
     return found
 

@@ -26,7 +26,6 @@ from lorakiln.judge.copying import Gallery, copied_share
 from lorakiln.judge.heldout import HeldOut, bands, denoising_losses, gains, memorising, read_held_out
 from lorakiln.judge.interval import interval
 from lorakiln.judge.plan import Plan, finalists, spread
-from lorakiln.judge.strengths import best
 from lorakiln.judge.verdict import Drawn, Measured, with_drawn
 from lorakiln.judge.weights import Changed, changed, weigh
 from lorakiln.runs.drawing import load_lora
@@ -151,11 +150,14 @@ def _draw_finalists(
     subject: Subject, plan: Plan, tagger: Tagger | None, stages: Stages, measures: Measures, unseen: Sequence[Shown]
 ) -> None:
     """Add drawings and what they show to the finalists."""
-    chosen = finalists([math.nan if one.broken else best(one.gains) for one in measures.checkpoints], plan.finalists)
+    chosen = finalists(
+        [math.nan if one.broken else max(one.gains.values()) for one in measures.checkpoints], plan.finalists
+    )
     prompts, plain = _prompts(subject, plan, unseen)
     side = subject.family.resolution
     trained = [_square(one.path, side) for one in subject.trained]
-    measures.gallery = Gallery(trained, drawable(subject.family, trained))
+    with stages.stage("look", len(trained)):
+        measures.gallery = Gallery(trained, drawable(subject.family, trained, stages.reporter.advance))
     pens = _Pens(subject, plan)
     calls = len(prompts) * (len(plan.drawn) + plan.seeds - 1) + len(plain)
     total = (len(prompts) + len(plain)) * max(2, plan.seeds) + len(chosen) * calls
@@ -289,13 +291,15 @@ def _without(prompt: str, trigger: str) -> str:
 
 
 @torch.no_grad()
-def drawable(family: Family, pictures: Sequence[Image.Image]) -> list[Image.Image]:
-    """Pictures of the base's square through its VAE and back."""
+def drawable(
+    family: Family, pictures: Sequence[Image.Image], report: Callable[[int], None] = lambda count: None
+) -> list[Image.Image]:
+    """Pictures of the base's square as its VAE gives them back; one at a time, since it is fp32."""
     found = []
-    for start in range(0, len(pictures), look.BATCH):
-        few = np.stack([np.asarray(one) for one in pictures[start : start + look.BATCH]])
-        pixels_BCHW = torch.from_numpy(few).permute(0, 3, 1, 2).float() / 127.5 - 1
-        found += map(to_picture, family.decode(family.encode_pixels(pixels_BCHW).mean_BCHW, scaled=False))
+    for picture in pictures:
+        pixels_BCHW = torch.from_numpy(np.array(picture)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        found.append(to_picture(family.decode(family.encode_pixels(pixels_BCHW).mean_BCHW, scaled=False)[0]))
+        report(1)
     return found
 
 

@@ -39,6 +39,18 @@ def test_a_group_counts_by_how_far_apart_the_two_are():
     assert look.deviations([near, level[0]], [far, level[1]]) == pytest.approx([5**0.5, 5**0.5])
 
 
+def test_how_many_features_a_group_has_changes_nothing():
+    own, base, drawn = column(-1, 1, -1, 1), column(3, 5, 3, 5), column(1, 3, 1, 3)
+    wide = [[np.repeat(one, 50, axis=1), one] for one in (drawn, base, own)]
+    narrow = [[one, one] for one in (drawn, base, own)]
+    assert look.similarity(*wide) == pytest.approx(look.similarity(*narrow))
+
+
+def test_a_base_that_draws_like_the_set_already_tells_nothing():
+    own, base = column(-1, 1, -1, 1, -1, 1), column(-1.05, 0.95, -1.05, 0.95, -1.05, 0.95)
+    assert look.similarity([own], [base], [own]) is None
+
+
 def disc(colour: str, outline: str | None, at: int) -> Image.Image:
     picture = Image.new("RGB", (64, 64), colour)
     ImageDraw.Draw(picture).ellipse([at, at, at + 32, at + 32], fill="gold", outline=outline, width=4)
@@ -47,13 +59,14 @@ def disc(colour: str, outline: str | None, at: int) -> Image.Image:
 
 def test_features_tell_ways_of_drawing_apart_and_a_batch_changes_nothing():
     family = tiny_family()
-    plain, lined = ([disc("navy", line, at) for at in range(0, 30, 3)] for line in (None, "black"))
-    of_plain, of_lined = look.features(family, plain), look.features(family, lined)
-    assert [one.shape for one in of_plain] == [one.shape for one in of_lined] and len(of_plain[0]) == 10
+    plain = [disc("navy", None, at) for at in range(0, 30, 3)]
+    rough = [Image.effect_noise((64, 64), 60 + at).convert("RGB") for at in range(10)]
+    of_plain, of_rough = look.features(family, plain), look.features(family, rough)
+    assert [one.shape for one in of_plain] == [one.shape for one in of_rough] and len(of_plain[0]) == 10
     for alone, whole in zip(look.features(family, plain[3:4]), of_plain, strict=True):
         assert alone[0] == pytest.approx(whole[3], abs=1e-4)
     odd, even = [one[::2] for one in of_plain], [one[1::2] for one in of_plain]
-    assert look.similarity(odd, of_lined, even) > 0.8, "the same way of drawing, beside another"
+    assert look.similarity(odd, of_rough, even) > 0.8, "the same way of drawing, beside another"
     assert look.features(family, []) == []
 
 

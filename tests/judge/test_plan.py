@@ -14,9 +14,11 @@ def test_plans_cost_less_and_less():
 
 def test_a_cost_worked_by_hand():
     """6 timesteps on 4 + 4 pictures of the base, then for each of 2 LoRAs 4 at 5 strengths and 4 trained ones; drawings
-    of 8 steps, twice with guidance: 3 prompts with 2 seeds of the base, and 3 of one finalist."""
+    of 8 steps, twice with guidance: 3 prompts with 2 seeds of the base, and 3 of one finalist; 40 pictures through the
+    VAE."""
     plan = PLANS[-1]
-    assert plan.cost(2, 4, 40) == 6 * (8 + 2 * (20 + 4)) + 2 * 8 * (3 * 2 + 3)
+    assert plan.cost(2, 4, 40) == 6 * (8 + 2 * (20 + 4)) + 40 + 2 * 8 * (3 * 2 + 3)
+    assert plan.cost(2, 0, 40) == 6 * (4 + 2 * 20) + 40 + 2 * 8 * (3 * 2 + 3)
 
 
 def test_the_most_thorough_plan_that_fits():

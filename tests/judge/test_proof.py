@@ -1,8 +1,13 @@
 """The proof's sums: rows of measured checkpoints to right words, what the judge says, and how often the two agree."""
 
+from pathlib import Path
+
 import pytest
 
 from benchmarks import judge as proof
+from benchmarks.judge_styles import TABLE
+
+ROOT = Path(__file__).parents[2]
 
 
 def row(case: str, step: int, top: float, likeness: float, sees: float = 0.0) -> dict:
@@ -33,3 +38,13 @@ def test_wilsons_interval_by_hand():
     """8 of 10: (0.8 + 0.19208) / 1.38416, give or take 1.96 sqrt(0.016 + 0.009604) / 1.38416."""
     low, high = proof.wilson(8, 10)
     assert (low, high) == (pytest.approx(0.4902, abs=1e-3), pytest.approx(0.9433, abs=1e-3))
+
+
+def test_the_docs_tell_what_the_rows_say():
+    rows, text = proof.read_rows(TABLE), (ROOT / "docs" / "judge.md").read_text(encoding="utf-8")
+    found = proof.summary(rows)
+    assert f"{found['checkpoints']} checkpoints of {found['runs']} runs" in text
+    for name in ("verdict_accuracy", "best_within_5pct", "strength_as_good"):
+        share, low, high = (found[name + end] for end in ("", "_low", "_high"))
+        assert f"| `{name}` | {share:.2f} ({low:.2f} to {high:.2f}) |" in text
+    assert "\n".join(proof.crossed(rows)) in text

@@ -193,6 +193,31 @@ def test_of_equals_the_one_that_does_not_copy_is_to_be_used():
     assert found.tops["copies"][1] >= found.tops["clean"][1] - 0.01 and found.best == "clean"
 
 
+def test_what_is_worth_nothing_is_never_to_be_used():
+    hardly, harmful = (
+        Measured(name, n, {1.0: [gain] * 4}) for n, (name, gain) in enumerate((("a", 0.003), ("b", -3.0)))
+    )
+    found = judge([hardly, harmful], 4)
+    assert found.best == "a" and found.strength is not None
+
+
+def test_where_nothing_is_worth_anything_nothing_is_recommended():
+    for curve in ({s: [math.nan] * 4 for s in STRENGTHS}, {s: [-3.0 * s] * 4 for s in STRENGTHS}):
+        found = judge([Measured(name, n, curve) for n, name in enumerate("ab")], 4)
+        told = [one.text for one in (*found.reasons, *found.advice)]
+        assert found.strength is None and any("lower optim.lr" in text for text in told)
+        assert not any(text for text in told if "to use" in text or "draws most" in text or "stop at" in text)
+
+
+def test_a_checkpoint_that_did_not_draw_is_not_taken_for_one_that_copies_nothing():
+    def copying(name: str, step: int) -> Measured:
+        shown = {0.4: Drawn(0.0, 0.5), 0.7: Drawn(0.1, 0.8), 1.0: Drawn(0.3, 0.95), 1.4: Drawn(0.4, 0.9)}
+        return with_drawn(checkpoint(name, 1.0, step=step), shown)
+
+    found = judge([copying("a", 1), checkpoint("between", 1.0, step=2), copying("b", 3)], 4)
+    assert found.best in ("a", "b") and found.strength <= found.usable[1] <= 0.95
+
+
 def test_without_held_out_pictures_nothing_is_called_baked():
     found = judge([checkpoint("a", 1.0)], heldout=0)
     assert found.word == UNSURE and found.usable is None
