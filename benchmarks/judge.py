@@ -34,7 +34,7 @@ from lorakiln.judge import strengths
 from lorakiln.judge.copying import Gallery
 from lorakiln.judge.interval import Interval, interval
 from lorakiln.judge.plan import PLANS
-from lorakiln.judge.strengths import WORDS
+from lorakiln.judge.strengths import WORDS, Rule
 from lorakiln.judge.verdict import Drawn, Measured, Verdict, judge
 from lorakiln.runs.drawing import load_lora
 from lorakiln.runs.folder import RunFolder
@@ -57,7 +57,7 @@ STEPS, CFG = 6, 4.0  # of the drawings
 @dataclass(frozen=True)
 class Outcome:
     """One run: the right words and what was said, checkpoint by checkpoint; Q*, the best Q of the checkpoint that the
-    judge chose, its Q at the strength that the judge said, and how much less is as good."""
+    judge chose, its Q at the strength that the judge said, and the rule of the words."""
 
     case: str
     words: list[str]
@@ -65,7 +65,7 @@ class Outcome:
     best: float
     chosen: float
     used: float
-    reach: float
+    rule: Rule
 
     @property
     def right_checkpoint(self) -> bool:
@@ -74,7 +74,7 @@ class Outcome:
     @property
     def as_good(self) -> bool:
         """Whether checkpoint and strength, used as the judge says, draw as well as any of the run."""
-        return self.used >= self.best - self.reach
+        return self.used >= self.best - self.rule.reach
 
 
 class Truth:
@@ -228,7 +228,7 @@ def outcomes(rows: Sequence[dict]) -> Iterator[Outcome]:
         yield Outcome(
             case, strengths.words(curves, rule), [said.words[row["checkpoint"]] for row in held],
             max(map(strengths.best, curves)), strengths.best(chosen), strengths.at(chosen, said.strength or 0.0),
-            rule.reach,
+            rule,
         )  # fmt: skip
 
 
@@ -248,6 +248,23 @@ def summary(rows: Sequence[dict]) -> dict[str, float]:
     by_run = interval([sum(map(eq, run.words, run.said)) / len(run.words) for run in runs])
     found["verdict_accuracy_low"], found["verdict_accuracy_high"] = max(0.0, by_run.low), min(1.0, by_run.high)
     return found
+
+
+def again(rows: Sequence[dict], times: int = 20) -> dict[str, float]:
+    """How often the truth would say the same of itself if it were measured again: its Q shaken, so that two strengths
+    come out as far apart by chance as they do. A judge whose drawings are as many can hardly do better."""
+    rng, runs = np.random.default_rng(0), list(outcomes(rows))
+    curves: dict[str, list[dict[float, float]]] = {}
+    for row in rows:
+        curves.setdefault(row["case"], []).append(qualities(row))
+    words, choices = [], []
+    for run in runs * times:
+        known = curves[run.case]
+        shaken = [{t: q + rng.normal(0, truth.NOISE / 2**0.5) for t, q in curve.items()} for curve in known]
+        words += map(eq, run.words, strengths.words(shaken, run.rule))
+        chosen = max(range(len(known)), key=lambda n: strengths.best(shaken[n]))
+        choices.append(strengths.best(known[chosen]) >= 0.95 * run.best)
+    return {"words_again": sum(words) / max(1, len(words)), "choices_again": sum(choices) / max(1, len(choices))}
 
 
 def share_of(name: str, hits: Sequence[bool]) -> dict[str, float]:
@@ -316,7 +333,8 @@ def measure(options: argparse.Namespace) -> dict[str, float]:
     styles = [style_of(name, options.seed) for name in options.style]
     for style in styles:
         go_on(options, family, style, began)
-    found = summary(read_rows(options.style, options.seed))
+    rows = read_rows(options.style, options.seed)
+    found = summary(rows) | again(rows)
     planted = [copying(family, style, 200 if options.full else 60) for style in styles]
     for name, each in zip(("copy_recall", "copy_false_alarms"), zip(*planted, strict=True), strict=True):
         found |= share_of(name, list(chain.from_iterable(each)))

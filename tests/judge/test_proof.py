@@ -34,6 +34,13 @@ def test_words_are_compared_and_the_choice_is_weighed():
     assert proof.summary([])["runs"] == 0
 
 
+def test_a_truth_far_from_every_edge_would_say_the_same_again():
+    clear = [row("a", 1, 1.0, 0.8), row("b", 1, 0.3, 0.8)]
+    assert proof.again(clear, 5) == {"words_again": 1.0, "choices_again": 1.0}
+    edge = [{**row("a", 1, 1.0, 0.8), "truth": {"0.9": [0.5, 0, 0], "1.4": [0.561, 0, 0]}}]
+    assert 0.2 < proof.again(edge, 50)["words_again"] < 0.9
+
+
 def test_wilsons_interval_by_hand():
     """8 of 10: (0.8 + 0.19208) / 1.38416, give or take 1.96 sqrt(0.016 + 0.009604) / 1.38416."""
     low, high = proof.wilson(8, 10)
@@ -48,3 +55,5 @@ def test_the_docs_tell_what_the_rows_say():
         share, low, high = (found[name + end] for end in ("", "_low", "_high"))
         assert f"| `{name}` | {share:.2f} ({low:.2f} to {high:.2f}) |" in text
     assert "\n".join(proof.crossed(rows)) in text
+    itself = proof.again(rows)
+    assert f"in {itself['words_again']:.0%} of the words and {itself['choices_again']:.0%} of the choices" in text
