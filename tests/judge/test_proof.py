@@ -10,9 +10,9 @@ from benchmarks.judge_styles import TABLE
 ROOT = Path(__file__).parents[2]
 
 
-def row(case: str, step: int, top: float, likeness: float, sees: float = 0.0) -> dict:
+def row(case: str, step: int, top: float, likeness: float, sees: float = 0.0, bend: float = 2.0) -> dict:
     """A checkpoint whose likeness to the style has its best at a strength; the judge sees it `sees` higher."""
-    worth = {t: likeness - 2 * (t - top) ** 2 for t in proof.truth.STRENGTHS}
+    worth = {t: likeness - bend * (t - top) ** 2 for t in proof.truth.STRENGTHS}
     drawn = {f"{t:g}": {"style": each + sees, "copied": 0.0} for t, each in worth.items()}
     return {"style": "s", "case": case, "checkpoint": f"step{step}", "step": step,
             "truth": {f"{t:g}": [each, 0.0, 0.0] for t, each in worth.items()}, "curve": {"1": [0.1] * 4},
@@ -35,7 +35,7 @@ def test_words_are_compared_and_the_choice_is_weighed():
 
 
 def test_a_truth_far_from_every_edge_would_say_the_same_again():
-    clear = [row("a", 1, 1.0, 0.8), row("b", 1, 0.3, 0.8)]
+    clear = [row("a", 1, 1.0, 0.8, bend=8), row("b", 1, 0.3, 0.8, bend=8)]
     assert proof.again(clear, 5) == {"words_again": 1.0, "choices_again": 1.0}
     edge = [{**row("a", 1, 1.0, 0.8), "truth": {"0.9": [0.5, 0, 0], "1.4": [0.561, 0, 0]}}]
     assert 0.2 < proof.again(edge, 50)["words_again"] < 0.9
