@@ -26,6 +26,7 @@ ALREADY = 0.09
 NOISE = 0.4  # of the schedule: how much noise is laid over a picture
 
 Features = list[np.ndarray]  # groups of (N, F) features of one kind
+Kinship = tuple[np.ndarray, np.ndarray]  # a number for each of two samples' pictures: those of one number are kin
 
 
 @torch.no_grad()
@@ -72,12 +73,12 @@ def _features(family: Family, pictures: Sequence[Image.Image], text: TextStates)
     return [*found, (predicted_BCHW.float() - task.target_BCHW).square().mean((1, 2, 3)).clamp(min=1e-9).log()[:, None]]
 
 
-def similarity(drawn: Features, base: Features, own: Features) -> float | None:
+def similarity(drawn: Features, base: Features, own: Features, kinship: Kinship | None = None) -> float | None:
     """1: drawn as the set's `own` pictures are; 0: no nearer to them than what the base draws of the same prompts.
 
-    None where there are not two of each to compare, or where the base draws like the set as it is.
+    None where there are not two unrelated ones of each to compare, or where the base draws like the set as it is.
     """
-    if min(len(each[0]) if each else 0 for each in (drawn, base, own)) < 2:
+    if not (drawn and base and own):
         return None
     scale = deviations(base, own)
     drawn_NF, base_NF, own_NF = (
@@ -85,8 +86,12 @@ def similarity(drawn: Features, base: Features, own: Features) -> float | None:
         / len(scale) ** 0.5
         for each in (drawn, base, own)
     )
-    apart = energy_distance(base_NF, own_NF)
-    return 1 - energy_distance(drawn_NF, own_NF) / apart if apart > ALREADY else None
+    try:
+        apart = energy_distance(base_NF, own_NF, kinship)
+        left = energy_distance(drawn_NF, own_NF, kinship)
+    except ValueError:
+        return None
+    return 1 - left / apart if apart > ALREADY else None
 
 
 def deviations(one: Features, other: Features) -> list[float]:
@@ -100,19 +105,28 @@ def deviations(one: Features, other: Features) -> list[float]:
     return [float(np.sqrt((gap**2 + own).sum()) + 1e-6) for gap, own in zip(apart, within, strict=True)]
 
 
-def energy_distance(one_NF: np.ndarray, other_NF: np.ndarray) -> float:
+def kinship(prompts: Sequence[str], captions: Sequence[str]) -> Kinship:
+    """That of drawings of these prompts and pictures of these captions: a drawing is kin to the picture whose caption
+    it was drawn from, and to other drawings of that; not where several pictures share the caption."""
+    alone = {caption: n for n, caption in enumerate(captions) if captions.count(caption) == 1}
+    drawn = [alone.get(prompt, len(captions) + n) for n, prompt in enumerate(prompts)]
+    return np.array(drawn), np.arange(len(captions))
+
+
+def energy_distance(one_NF: np.ndarray, other_NF: np.ndarray, kinship: Kinship | None = None) -> float:
     """That of two samples (Szekely & Rizzo 2013), unbiased for any number; 0 of one distribution.
 
     Linear in the distances, so that a few drawings that fell apart weigh no more than they should: with the cubic
-    kernel of KID they made the sample seem nearer than unseen pictures are to themselves. ValueError without two each.
+    kernel of KID they made the sample seem nearer than unseen pictures are to themselves. Kin are not compared, as none
+    is with itself. ValueError where there are no two unrelated ones.
     """
-    if min(len(one_NF), len(other_NF)) < 2:
-        raise ValueError("an energy distance needs two pictures on either side")
+    of_one, of_other = kinship or (np.arange(len(one_NF)), len(one_NF) + np.arange(len(other_NF)))
 
-    def apart(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        return np.stack([np.linalg.norm(b - row, axis=1) for row in a])
+    def apart(a: np.ndarray, b: np.ndarray, of_a: np.ndarray, of_b: np.ndarray) -> float:
+        strangers = of_a[:, None] != of_b[None]
+        if not strangers.any():
+            raise ValueError("an energy distance needs two unrelated pictures on either side")
+        return float(np.stack([np.linalg.norm(b - row, axis=1) for row in a])[strangers].mean())
 
-    def inside(a: np.ndarray) -> float:
-        return float(apart(a, a).sum() / (len(a) * (len(a) - 1)))
-
-    return 2 * float(apart(one_NF, other_NF).mean()) - inside(one_NF) - inside(other_NF)
+    within = apart(one_NF, one_NF, of_one, of_one) + apart(other_NF, other_NF, of_other, of_other)
+    return 2 * apart(one_NF, other_NF, of_one, of_other) - within

@@ -200,8 +200,10 @@ class _Eyes:
         self.subject, self.tagger, self.count, self.unseen = subject, tagger, count, unseen
         side = subject.family.resolution
         self.real = [_square(one.path, side) for one in unseen]
-        known = [gallery.pictures[n] for n in spread(len(gallery.pictures), SEEN)]
-        self.own = look.features(subject.family, [*self.real, *known])
+        known = spread(len(gallery.pictures), SEEN)
+        self.own = look.features(subject.family, [*self.real, *(gallery.pictures[n] for n in known)])
+        captions = [*(one.caption for one in unseen), *(subject.trained[n].caption for n in known)]
+        self.kinship = look.kinship([one.prompt for one in base[0][:count]], captions)
         self.base = look.features(subject.family, [one.picture for one in base[0][:count]])
         if tagger:
             self.base_NV = {seed: self._tags(tagger, cells) for seed, cells in base.items()}
@@ -215,7 +217,7 @@ class _Eyes:
         """What one finalist's drawings at one strength show; `cells` by seed, `held` those with the trigger."""
         copied = copied_share([one.nearest for one in held if one.nearest])
         drawn = look.features(self.subject.family, [one.picture for one in held])
-        style = look.similarity(drawn, self.base, self.own)
+        style = look.similarity(drawn, self.base, self.own, self.kinship)
         return Drawn(copied, style) if self.tagger is None else self._tagged(self.tagger, held, cells, copied, style)
 
     def _tagged(

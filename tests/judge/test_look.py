@@ -18,8 +18,32 @@ def test_the_energy_distance_of_two_pairs():
     """Between: (1 + 3 + 1 + 1) / 4, twice; within: 2 and 2."""
     assert look.energy_distance(column(0, 2), column(1, 3)) == pytest.approx(2 * 1.5 - 2 - 2)
     assert look.energy_distance(column(0, 0), column(3, 3)) == pytest.approx(6)
-    with pytest.raises(ValueError, match="two pictures"):
+    with pytest.raises(ValueError, match="two unrelated pictures"):
         look.energy_distance(column(0), column(1, 3))
+
+
+def test_a_drawing_is_not_compared_with_the_picture_whose_caption_it_was_drawn_from():
+    """Of 0, 2 and 1, 3 the first two are kin, and the last two: between 3 and 1, twice; within as ever 2 and 2."""
+    kin = look.kinship(["a", "b"], ["a", "b"])
+    assert look.energy_distance(column(0, 2), column(1, 3), kin) == pytest.approx(2 * 2 - 2 - 2)
+    with pytest.raises(ValueError, match="two unrelated pictures"):
+        look.energy_distance(column(0, 2), column(1, 3), look.kinship(["a", "a"], ["a", "b"]))
+
+
+def test_who_is_kin():
+    """Drawings of one picture's caption are each other's kin too; a caption of several pictures binds none."""
+    drawn, pictures = look.kinship(["a", "b", "a", "both", "both", "new"], ["a", "b", "both", "both"])
+    assert list(pictures) == [0, 1, 2, 3] and list(drawn[:3]) == [0, 1, 0]
+    assert len({*drawn[3:], *pictures}) == 7
+
+
+def test_pictures_drawn_from_memory_come_no_nearer_than_the_set_is():
+    """They are the set, drawing by drawing: compared with themselves, too, they would be nearer than it is to itself."""
+    rng = np.random.default_rng(0)
+    own, base = [rng.normal(size=(5, 8))], [rng.normal(3, size=(5, 8))]
+    captions = list("abcde")
+    assert look.similarity(own, base, own, look.kinship(captions, captions)) == pytest.approx(1)
+    assert look.similarity(own, base, own) > 1.05
 
 
 def test_similarity_goes_from_the_bases_drawings_to_the_set():
