@@ -105,12 +105,13 @@ def deviations(one: Features, other: Features) -> list[float]:
     return [float(np.sqrt((gap**2 + own).sum()) + 1e-6) for gap, own in zip(apart, within, strict=True)]
 
 
-def kinship(prompts: Sequence[str], captions: Sequence[str]) -> Kinship:
-    """That of drawings of these prompts and pictures of these captions: a drawing is kin to the picture whose caption
-    it was drawn from, and to other drawings of that; not where several pictures share the caption."""
-    alone = {caption: n for n, caption in enumerate(captions) if captions.count(caption) == 1}
-    drawn = [alone.get(prompt, len(captions) + n) for n, prompt in enumerate(prompts)]
-    return np.array(drawn), np.arange(len(captions))
+def kinship(prompts: Sequence[str], captions: Sequence[str]) -> Kinship | None:
+    """That of drawings of these prompts and pictures of these captions: those of one text are kin, since what a drawing
+    was asked for it may have learned by heart. None where all pictures have one caption."""
+    if len(set(captions)) < 2:
+        return None
+    numbers = {text: n for n, text in enumerate({*prompts, *captions})}
+    return np.array([numbers[text] for text in prompts]), np.array([numbers[text] for text in captions])
 
 
 def energy_distance(one_NF: np.ndarray, other_NF: np.ndarray, kinship: Kinship | None = None) -> float:
