@@ -201,7 +201,7 @@ def test_diffusers_divisions_by_one_are_left_out_without_changing_the_answer(fam
     }
     with torch.no_grad():
         ours, theirs = family.unet(**inputs).sample, plain(**inputs).sample
-    torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5)  # the last bits are the processor's
+    torch.testing.assert_close(ours, theirs, rtol=0, atol=3e-6)  # the last bits are the processor's
     assert divisions(family.unet, inputs) < 5 < divisions(plain, inputs)
 
 
