@@ -9,7 +9,6 @@ import argparse
 import dataclasses
 import json
 import os
-import random
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -22,16 +21,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: OpenMP must
 
 import numpy as np
 import torch
-from PIL import Image, ImageEnhance, ImageOps
 
 from benchmarks import judge_truth as truth
 from benchmarks.judge_cases import Case, cases, recipe_of, trained_pictures, write
+from benchmarks.judge_copies import copying, redrawn
 from benchmarks.judge_styles import STYLES, TABLE, Style, style_of
 from lorakiln import families
 from lorakiln.base.files import write_text
 from lorakiln.families.family import Family
 from lorakiln.judge import strengths
-from lorakiln.judge.copying import Gallery
 from lorakiln.judge.interval import Interval, interval
 from lorakiln.judge.plan import PLANS
 from lorakiln.judge.strengths import WORDS, Rule
@@ -39,11 +37,11 @@ from lorakiln.judge.verdict import Drawn, Measured, Verdict, judge
 from lorakiln.runs.drawing import load_lora
 from lorakiln.runs.folder import RunFolder
 from lorakiln.runs.judge import run_judge
-from lorakiln.runs.measuring import PLAIN, drawable
+from lorakiln.runs.measuring import PLAIN
 from lorakiln.runs.reporter import Silent, Stages
 from lorakiln.runs.run import train
 from lorakiln.runs.subject import checkpoints, of_run
-from lorakiln.sample.generate import Request, draw, to_picture
+from lorakiln.sample.generate import Request, draw
 from tools.starter.places import BUILD, RESOLUTION
 
 ROWS = Path(__file__).parents[1] / "docs" / "experiments"
@@ -89,7 +87,7 @@ class Truth:
         self.prompts = texts[:drawings]
         self.plain = [text for text in PLAIN for _ in range(max(1, drawings // 10))]
         base_NF = truth.features(self._drawn(self.prompts))
-        unseen_NF = truth.features(np.concatenate([_redrawn(family, one) for one in np.split(self.unseen_NHWC, 20)]))
+        unseen_NF = truth.features(np.concatenate([redrawn(family, one) for one in np.split(self.unseen_NHWC, 20)]))
         self.scale_F = truth.scale(base_NF, unseen_NF)
         self.base_NF, self.unseen_NF = base_NF / self.scale_F, unseen_NF / self.scale_F
         self.base_plain_NF = self._features(self._drawn(self.plain))
@@ -288,42 +286,6 @@ def wilson(hits: int, of: int) -> tuple[float, float]:
     middle = (share + z * z / (2 * of)) / (1 + z * z / of)
     reach = z * (share * (1 - share) / of + z * z / (4 * of * of)) ** 0.5 / (1 + z * z / of)
     return max(0.0, middle - reach), min(1.0, middle + reach)
-
-
-@torch.no_grad()
-def _redrawn(family: Family, pictures_NHWC: np.ndarray, noise: float = 0.0, seed: int = 0) -> np.ndarray:
-    """Pictures through the VAE and back, with so much noise on their latents."""
-    pixels_NCHW = torch.from_numpy(pictures_NHWC).permute(0, 3, 1, 2).float() / 127.5 - 1
-    latent = family.scale(family.encode_pixels(pixels_NCHW).mean_BCHW)
-    latent = latent + noise * torch.randn(latent.shape, generator=torch.Generator().manual_seed(seed))
-    return np.stack([np.asarray(to_picture(one)) for one in family.decode(latent)])
-
-
-def copying(family: Family, style: Style, count: int) -> tuple[list[bool], list[bool]]:
-    """Whether each planted copy, that is a training picture as a model draws it from memory, was found and named; and
-    whether each of as many other pictures drawn alike was taken for one."""
-    rng = random.Random(f"copies {style.name}")
-    trained = [Image.fromarray(style.picture(thing, rng)[0]) for thing in style.training[:40]]
-    gallery, hits, alarms = Gallery(trained, drawable(family, trained)), [], []
-    for n in range(count):
-        picture = spoilt(family, trained[n % len(trained)], rng, n)
-        found = gallery.nearest(picture)
-        hits.append(found.copied and found.index == n % len(trained))
-    pictures, _ = style.unseen(count, "innocent")
-    for pixels in pictures:
-        alarms.append(gallery.nearest(spoilt(family, Image.fromarray(pixels), rng, len(alarms))).copied)
-    return hits, alarms
-
-
-def spoilt(family: Family, picture: Image.Image, rng: random.Random, seed: int) -> Image.Image:
-    """A picture as a model draws it from memory: through the VAE, a little wrong, and changed in one way or none."""
-    redrawn = Image.fromarray(_redrawn(family, np.array(picture)[None], 0.15, seed)[0])
-    left, top = rng.randint(0, 16), rng.randint(0, 16)
-    return rng.choice([
-        lambda one: one, lambda one: one, ImageOps.mirror,
-        lambda one: one.crop((left, top, left + 112, top + 112)).resize(one.size),
-        lambda one: ImageEnhance.Color(one).enhance(0.5), lambda one: ImageEnhance.Brightness(one).enhance(0.75),
-    ])(redrawn)  # fmt: skip
 
 
 def measure(options: argparse.Namespace) -> dict[str, float]:
